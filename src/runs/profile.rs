@@ -146,6 +146,12 @@ impl Profile {
         self
     }
 
+    /// [`Profile::present`] where the scripts are the project's own.
+    #[must_use]
+    pub fn present_if_projects(self, exists: &dyn Fn(&str) -> bool) -> Profile {
+        if self.scripts_from == ScriptsFrom::Project { self.present(exists) } else { self }
+    }
+
     /// Puts asked-for phases into the order of the profile, without repeats.
     #[must_use]
     pub fn in_order(&self, asked: &[String]) -> Vec<String> {

@@ -7,54 +7,56 @@ use super::run::{AttemptFacts, RunFacts};
 use super::view::{Failure, ListFilter, RunStatus};
 use crate::args;
 use crate::clock::Millis;
-use crate::db::{Db, DbError, FromRow, Tx};
+use crate::db::{Db, DbError, Tx};
 
-/// A row of `runs`.
-#[derive(Clone, Debug, FromRow)]
-#[allow(missing_docs, reason = "the columns are described in RunView")]
-pub struct RunRow {
-    pub adw_id: String,
-    pub seq: i64,
-    pub project: String,
-    pub issue_number: String,
-    pub host: String,
-    pub origin: String,
-    pub profile: String,
-    pub status: String,
-    pub active: bool,
-    pub stop_requested: bool,
-    pub revision: i64,
-    pub priority: i64,
-    pub phases: String,
-    pub todo: String,
-    pub floors: String,
-    pub digest: String,
-    pub model: Option<String>,
-    pub skip_cleanup: bool,
-    pub triggered_by: String,
-    pub transport: String,
-    pub request_id: Option<String>,
-    pub user_id: Option<String>,
-    pub created_at: i64,
-    pub queued_at: i64,
-    pub started_at: Option<i64>,
-    pub ended_at: Option<i64>,
-    pub retry_at: Option<i64>,
-    pub issue_title: Option<String>,
-    pub issue_class: Option<String>,
-    pub branch: Option<String>,
-    pub base_branch: Option<String>,
-    pub base_commit: Option<String>,
-    pub worktree_path: Option<String>,
-    pub worktree: Option<String>,
-    pub plan_file: Option<String>,
-    pub pr_url: Option<String>,
-    pub failure: Option<String>,
-    pub run_usage: Option<String>,
-    pub cost_usd: Option<f64>,
-    pub state: Option<String>,
-    pub state_at: Option<i64>,
-    pub state_problem: Option<String>,
+crate::row! {
+    /// A row of `runs`.
+    #[derive(Clone, Debug)]
+    #[allow(missing_docs, reason = "the columns are described in RunView")]
+    pub struct RunRow {
+        pub adw_id: String,
+        pub seq: i64,
+        pub project: String,
+        pub issue_number: String,
+        pub host: String,
+        pub origin: String,
+        pub profile: String,
+        pub status: String,
+        pub active: bool,
+        pub stop_requested: bool,
+        pub revision: i64,
+        pub priority: i64,
+        pub phases: String,
+        pub todo: String,
+        pub floors: String,
+        pub digest: String,
+        pub model: Option<String>,
+        pub skip_cleanup: bool,
+        pub triggered_by: String,
+        pub transport: String,
+        pub request_id: Option<String>,
+        pub user_id: Option<String>,
+        pub created_at: i64,
+        pub queued_at: i64,
+        pub started_at: Option<i64>,
+        pub ended_at: Option<i64>,
+        pub retry_at: Option<i64>,
+        pub issue_title: Option<String>,
+        pub issue_class: Option<String>,
+        pub branch: Option<String>,
+        pub base_branch: Option<String>,
+        pub base_commit: Option<String>,
+        pub worktree_path: Option<String>,
+        pub worktree: Option<String>,
+        pub plan_file: Option<String>,
+        pub pr_url: Option<String>,
+        pub failure: Option<String>,
+        pub run_usage: Option<String>,
+        pub cost_usd: Option<f64>,
+        pub state: Option<String>,
+        pub state_at: Option<i64>,
+        pub state_problem: Option<String>,
+    }
 }
 
 impl RunRow {
@@ -95,21 +97,23 @@ impl RunRow {
     }
 }
 
-/// A row of `attempts`.
-#[derive(Clone, Debug, FromRow)]
-#[allow(missing_docs, reason = "the columns are described in AttemptView")]
-pub struct AttemptRow {
-    pub adw_id: String,
-    pub phase: String,
-    pub attempt: i64,
-    pub status: String,
-    pub dir: String,
-    pub started_at: i64,
-    pub ended_at: Option<i64>,
-    pub exit_code: Option<i64>,
-    pub exit_signal: Option<i64>,
-    pub failure: Option<String>,
-    pub head_commit: Option<String>,
+crate::row! {
+    /// A row of `attempts`.
+    #[derive(Clone, Debug)]
+    #[allow(missing_docs, reason = "the columns are described in AttemptView")]
+    pub struct AttemptRow {
+        pub adw_id: String,
+        pub phase: String,
+        pub attempt: i64,
+        pub status: String,
+        pub dir: String,
+        pub started_at: i64,
+        pub ended_at: Option<i64>,
+        pub exit_code: Option<i64>,
+        pub exit_signal: Option<i64>,
+        pub failure: Option<String>,
+        pub head_commit: Option<String>,
+    }
 }
 
 impl AttemptRow {
