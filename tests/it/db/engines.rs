@@ -17,6 +17,7 @@ on_both_engines!(
     a_dropped_transaction_leaves_nothing,
     a_transaction_reads_its_own_writes_and_others_do_not,
     broken_rules_are_told_apart,
+    a_transaction_with_a_refused_statement_cannot_commit,
     defects_are_named_without_the_librarys_words_alone,
     counters_count_and_give_numbers_back,
     of_32_spenders_one_wins,
@@ -154,6 +155,28 @@ async fn broken_rules_are_told_apart(s: Scratch) {
     assert!(matches!(&error, DbError::Decode { column, .. } if column == "size"), "{error}");
 }
 
+async fn a_transaction_with_a_refused_statement_cannot_commit(s: Scratch) {
+    with_things(&s).await;
+    let mut tx = s.db.begin().await.unwrap();
+    tx.exec("UPDATE things SET size = 3", args![]).await.unwrap();
+    // No row is an answer, not a refusal.
+    assert!(tx.one::<(i64,)>("SELECT size FROM things WHERE id = 'x'", args![]).await.is_err());
+    tx.exec("UPDATE things SET size = 4", args![]).await.unwrap();
+    let seed = args!["seed", "taken", None::<&str>, 0, None::<f64>, false, 0];
+    assert!(tx.exec(INSERT, seed).await.unwrap_err().is_unique());
+    let error = tx.exec("UPDATE things SET size = 5", args![]).await.unwrap_err();
+    assert!(matches!(error, DbError::Aborted { .. }), "{error}");
+    let error = tx.commit().await.unwrap_err();
+    assert!(error.to_string().contains("such a row exists already"), "{error}");
+    let (size,): (i64,) = s.db.one("SELECT size FROM things", args![]).await.unwrap();
+    assert_eq!(size, 0);
+    let mut tx = s.db.begin().await.unwrap();
+    let gentle = "INSERT INTO things (id, state, made_at) VALUES ('seed', 'taken', 0) \
+                  ON CONFLICT (id) DO NOTHING";
+    assert_eq!(tx.exec(gentle, args![]).await.unwrap(), 0);
+    tx.commit().await.unwrap();
+}
+
 async fn defects_are_named_without_the_librarys_words_alone(s: Scratch) {
     let error = s.db.all::<(i64,)>("SELECT a FROM nowhere", args![]).await.unwrap_err();
     let text = error.to_string();
@@ -226,6 +249,14 @@ async fn aggregates_have_the_same_types(s: Scratch) {
         .await
         .unwrap();
     assert_eq!(row, (1, 0.0, 0, Some(7)));
+    let row: (bool, bool, i64) =
+        s.db.one(
+            "SELECT EXISTS (SELECT 1 FROM things), good, CAST(LENGTH(id) AS BIGINT) FROM things",
+            args![],
+        )
+        .await
+        .unwrap();
+    assert_eq!(row, (true, false, 4));
 }
 
 #[tokio::test]
