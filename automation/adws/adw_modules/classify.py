@@ -1,4 +1,4 @@
-"""Is an issue a feature, a bug or a chore, or nothing for this workflow?"""
+"""Tell whether an issue is a feature, a bug or a chore, or nothing for this workflow."""
 
 import re
 

@@ -203,7 +203,7 @@ def load(environ: Mapping[str, str] | None = None, cwd: str | None = None) -> Co
         return os.path.abspath(os.path.join(root, os.path.expanduser(value[key])))
 
     trigger = env.get("ADW_TRIGGERED_BY") or "manual"
-    notes = ()
+    notes: tuple[str, ...] = ()
     if trigger not in TRIGGERS:
         notes = (f"ADW_TRIGGERED_BY={trigger} is not one of {', '.join(TRIGGERS)}; noted as manual",)
         trigger = "manual"

@@ -49,7 +49,7 @@ def _parse_phases(text: str) -> tuple[str, ...]:
 
 
 def _parse(kind: str, argv: list[str]) -> tuple[str, str, tuple[str, ...]]:
-    phases = PHASES if kind == "sdlc" else (kind,)
+    phases: tuple[str, ...] = PHASES if kind == "sdlc" else (kind,)
     words: list[str] = []
     rest = list(argv)
     while rest:
@@ -70,9 +70,7 @@ def _parse(kind: str, argv: list[str]) -> tuple[str, str, tuple[str, ...]]:
         raise _UsageError(f"issue {words[0]!r} is not a number of 1 to 10 digits")
     adw_id = words[1] if len(words) == 2 else ""
     if len(words) == 2 and not valid_id(adw_id):
-        raise _UsageError(
-            f"adw id {adw_id!r} is not valid: letters and digits first, then also _ and -, at most 64"
-        )
+        raise _UsageError(f"adw id {adw_id!r} is not valid: letters and digits first, then also _ and -, at most 64")
     return words[0], adw_id, phases
 
 

@@ -229,7 +229,7 @@ issue: {quoted(proposal.issue)}
 ## Diffstat
 
 ```
-{proposal.diffstat.strip()}
+{proposal.diffstat}
 ```
 """
 

@@ -90,10 +90,10 @@ def say(text: str, prefix: str = "") -> None:
         shown = visible(line)
         if len(shown) > LINE_MAX_CHARS:
             shown = shown[:LINE_MAX_CHARS] + f"… ({len(shown) - LINE_MAX_CHARS} more characters)"
-        out.append(f"  {prefix}{shown}".rstrip(" "))
+        out.append(f"  {prefix}{shown}")
     if dropped > 0:
         out.append(f"  {prefix}… ({dropped} more lines)")
-    _OUT.write(("\n".join(line or " " for line in out) + "\n").encode("utf-8", "backslashreplace"))
+    _OUT.write(("\n".join(out) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def error(message: str) -> None:

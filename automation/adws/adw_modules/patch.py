@@ -33,7 +33,8 @@ def unusable(message: str) -> AdwError:
 def _blocks(body: str) -> list[tuple[str, str]]:
     """Return (info word, content) of all fenced code blocks."""
     found: list[tuple[str, str]] = []
-    fence, info, lines, indent = "", "", [], 0
+    fence, info, indent = "", "", 0
+    lines: list[str] = []
     for line in body.replace("\r\n", "\n").split("\n"):
         text = line.lstrip(" ")
         pad = len(line) - len(text)
@@ -174,11 +175,11 @@ class _Parser:
             return
         if line.startswith("new file mode "):
             entry.kind = "add"
-            entry.mode = line.split()[-1]
+            entry.mode = line.rsplit(maxsplit=1)[-1]
         elif line.startswith("deleted file mode "):
             entry.kind = "delete"
         elif line.startswith("new mode "):
-            entry.mode = line.split()[-1]
+            entry.mode = line.rsplit(maxsplit=1)[-1]
         elif line.startswith(("rename from ", "copy from ")):
             entry.kind = line.split(" ", 1)[0]
             entry.old_path = line.split(" from ", 1)[1]

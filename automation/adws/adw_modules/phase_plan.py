@@ -6,7 +6,7 @@ from adw_modules import agent, classify, forge, git, guard, markers, patch, work
 from adw_modules.errors import AGENT_UNUSABLE, GIT, NO_PLAN, AdwError
 from adw_modules.forge import Issue
 from adw_modules.phase import Run, prompt, slug
-from adw_modules.state import now
+from adw_modules.state import State, now
 
 PLAN_MIN_CHARS = 20
 
@@ -86,10 +86,15 @@ def _skip(run: Run, issue: Issue, reason: str) -> str:
             markers.say(f"note: the branch {branch} holds work of an earlier attempt and is kept")
     if run.made_worktree and not run.cfg.daemon:
         worktree.remove(root, path)
-        run.update(lambda state: [state.pop(k, None) for k in ("worktree_path", "worktree_created_at")] and None)
+        run.update(_forget_worktree)
     run.set(skip_reason=reason)
     forge.comment(run.forge, issue.number, f"[adwd] run `{run.adw_id}` skipped this issue: {reason}.")
     return "skipped"
+
+
+def _forget_worktree(state: State) -> None:
+    for key in ("worktree_path", "worktree_created_at"):
+        state.pop(key, None)
 
 
 def _classify(run: Run, issue: Issue) -> tuple[str, str]:

@@ -152,7 +152,9 @@ def _by_rules(run: Run, path: str, base: str, name: str) -> tuple[str, list[Find
         summary = f"The branch does not hold what was planned, or fails its check: {len(findings)} finding(s)."
     else:
         count = sum(sum(lines.values()) for lines in planned.values())
-        summary = f"The branch changes the {len(wanted)} planned file(s), all {count} added lines are there, {checked}."
+        summary = (
+            f"The branch changes the {len(wanted)} planned file(s), all {count} added lines are there, {checked}."
+        )
     agent.record_patch(run, "reviewer", f"diff {base} HEAD", summary)
     return summary, findings
 
@@ -172,7 +174,9 @@ def _added_lines(path: str, base: str, file: str) -> Counter[str]:
 
 def _by_agent(run: Run, path: str, base: str, name: str) -> tuple[str, list[Finding]]:
     issue = run.load_issue()
-    diff = git.run(["diff", "--no-color", "--no-ext-diff", base, "HEAD", "--", ".", f":(exclude,literal){name}"], path)[1]
+    diff = git.run(
+        ["diff", "--no-color", "--no-ext-diff", base, "HEAD", "--", ".", f":(exclude,literal){name}"], path
+    )[1]
     if len(diff) > DIFF_MAX_CHARS:
         diff = diff[:DIFF_MAX_CHARS] + f"\n… cut; the whole is `git diff {base} HEAD`\n"
     with open(os.path.join(path, name), encoding="utf-8", errors="replace") as stream:

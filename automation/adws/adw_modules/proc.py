@@ -161,9 +161,7 @@ def _table() -> dict[int, tuple[int, int, str]]:
                         fields = stream.read().rpartition(b")")[2].split()
                     table[int(name)] = (int(fields[1]), int(fields[3]), fields[0].decode("ascii"))
         return table
-    listing = subprocess.run(
-        ["ps", "-axo", "pid=,ppid=,sess=,state="], capture_output=True, check=False, text=True
-    )
+    listing = subprocess.run(["ps", "-axo", "pid=,ppid=,sess=,state="], capture_output=True, check=False, text=True)
     for line in listing.stdout.splitlines():
         words = line.split()
         if len(words) == 4 and words[0].isdigit() and words[1].isdigit():
@@ -287,9 +285,9 @@ def run_tree(
             grace = LEFTOVER_GRACE_S
     finally:
         with signals.shield():
-            leader = process.pid if process else -1
+            leader = process.pid if process is not None else -1
             swept = end_tree(leader, token, before, grace)
-            if process:
+            if process is not None:
                 process.wait()
             for fd in set(fds):
                 os.close(fd)
