@@ -62,7 +62,9 @@ def get_state(adw_id: str) -> dict[str, object]:
     from adw_modules.runs import entry, phase_table
 
     if not valid_id(adw_id):
-        raise _RefusedError(2, f"invalid adw_id {adw_id!r}", "letters and digits first, then also _ and -, at most 64")
+        raise _RefusedError(
+            2, f"invalid adw_id {adw_id!r}", "letters and digits first, then also _ and -, at most 64"
+        )
     found = entry(_agents_dir(), adw_id)
     if found.problem:
         raise _RefusedError(3, f"no usable state for adw_id {adw_id!r}", found.problem)

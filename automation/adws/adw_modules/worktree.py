@@ -2,7 +2,7 @@
 
 import os
 
-from adw_modules import git
+from adw_modules import git, markers
 from adw_modules.errors import GIT, NO_WORKTREE, AdwError
 
 EXCLUDE_BEGIN = "# adwd begin"
@@ -66,13 +66,25 @@ def _registered(root: str, path: str) -> str:
     return ""
 
 
+def _clear(root: str, path: str) -> None:
+    """Clear what a killed attempt of this very run left: the run lock says that nobody else works on it."""
+    args = ["worktree", "remove", "--force", "--force", path]
+    if git.run(args, root, ok=range(256))[0] == 0:
+        return
+    if os.path.lexists(path):
+        # Half made, without its .git file: git refuses. Nothing is deleted, it is moved aside.
+        aside = f"{path}.broken-{os.urandom(3).hex()}"
+        os.rename(path, aside)
+        markers.say(f"note: {path} was left half made; what it held is now {aside}")
+    git.run(args, root)
+
+
 def _add(root: str, path: str, what: list[str]) -> None:
     known = _registered(root, path)
     if known == "ok":
         raise AdwError(GIT, "git", f"{path} is registered as a worktree but unusable; see git worktree list")
     if known in {"initializing", "missing"}:
-        # A leaving of this very run, killed in the middle: the run lock says that nobody else works on it.
-        git.run(["worktree", "remove", "--force", "--force", path], root)
+        _clear(root, path)
     elif os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
         raise AdwError(GIT, "git", f"{path} exists and is no worktree of this project; move it away")
     args = ["worktree", "add", "--quiet", *what]

@@ -42,6 +42,11 @@ def git(cwd: str, *args: str) -> str:
     return done.stdout.strip()
 
 
+def read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
 @dataclass
 class Done:
     code: int
@@ -70,7 +75,9 @@ class Project:
     def remote(self) -> str:
         return os.path.join(self.base, "remote.git")
 
-    def issue(self, number: int, title: str = "Say goodbye", body: str = "", diff: str = DIFF, head: str = "") -> None:
+    def issue(
+        self, number: int, title: str = "Say goodbye", body: str = "", diff: str = DIFF, head: str = ""
+    ) -> None:
         text = f"---\ntitle: {title}\n{head}---\n{body}\n"
         if diff:
             text += f"\n```diff\n{diff}```\n"

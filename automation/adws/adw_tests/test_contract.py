@@ -10,11 +10,12 @@ import threading
 from typing import Any
 
 import pytest
+
 from adw_modules import entry, markers
 from adw_modules.config import load
 from adw_modules.errors import AdwError
 from adw_modules.state import STATE_MAX_BYTES, StateStore
-from conftest import ADWS, Project, clean_env
+from conftest import ADWS, Project, clean_env, read
 
 SCRIPTS = ["adw_sdlc.py", "adw_phases/adw_plan.py", "adw_phases/adw_build.py", "adw_phases/adw_review.py"]
 BREAKS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\0\x1b\x7f"
@@ -95,16 +96,25 @@ def test_long_markers_are_cut(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_another_issues_run_is_refused(project: Project) -> None:
     assert project.plan("7", "r1").code == 0
-    before = open(os.path.join(project.folder("r1"), "adw_state.json"), "rb").read()
+    before = read(os.path.join(project.folder("r1"), "adw_state.json"))
     done = project.plan("8", "r1")
     assert done.code == 3
     assert "belongs to issue 7" in done.out
-    assert open(os.path.join(project.folder("r1"), "adw_state.json"), "rb").read() == before
+    assert read(os.path.join(project.folder("r1"), "adw_state.json")) == before
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"  \n", b'{"adw_id": "r1", ', b"[]", b"null", b"\xff\xfe", b'{"a":"' + b"x" * STATE_MAX_BYTES + b'"}', b"[" * 9999],
+    [
+        b"",
+        b"  \n",
+        b'{"adw_id": "r1", ',
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"a":"' + b"x" * STATE_MAX_BYTES + b'"}',
+        b"[" * 9999,
+    ],
 )
 def test_unusable_state_is_3_and_stays(project: Project, data: bytes) -> None:
     os.makedirs(project.folder("r1"))
@@ -115,7 +125,7 @@ def test_unusable_state_is_3_and_stays(project: Project, data: bytes) -> None:
         done = project.run(script, "7", "r1")
         assert done.code == 3, done.out
         assert "error: " in done.out
-    assert open(path, "rb").read() == data
+    assert read(path) == data
     done = project.run("adw_modules/mcp_bridge.py", "list_workflows")
     rows = json.loads(done.out)["workflows"]
     assert [(row["adw_id"], row["status"]) for row in rows] == [("r1", "unknown")]
@@ -146,7 +156,7 @@ def test_links_out_of_the_agents_folder_are_refused(project: Project) -> None:
 def test_two_processes_for_one_id(project: Project) -> None:
     assert project.plan("7", "r1").code == 0
     path = os.path.join(project.folder("r1"), "adw_state.json")
-    before = open(path, "rb").read()
+    before = read(path)
     with open(os.path.join(project.folder("r1"), "run.lock"), "rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         done = project.build("7", "r1")
@@ -154,7 +164,7 @@ def test_two_processes_for_one_id(project: Project) -> None:
         assert "in use by another process" in done.out
         listed = json.loads(project.run("adw_modules/mcp_bridge.py", "get_state", "r1").out)
         assert listed["status"] == "running"
-    assert open(path, "rb").read() == before
+    assert read(path) == before
 
 
 def test_no_update_is_lost(tmp_path: Any) -> None:
@@ -215,7 +225,9 @@ def test_configuration(project: Project) -> None:
 
 
 def test_outside_a_repository(tmp_path: Any) -> None:
-    done = Project(str(tmp_path)).run("adw_phases/adw_plan.py", "7", "r1", cwd=str(tmp_path), GIT_CEILING_DIRECTORIES="/")
+    done = Project(str(tmp_path)).run(
+        "adw_phases/adw_plan.py", "7", "r1", cwd=str(tmp_path), GIT_CEILING_DIRECTORIES="/"
+    )
     assert done.code == 31
     assert "no git repository" in done.out
 

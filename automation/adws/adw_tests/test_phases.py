@@ -6,7 +6,8 @@ import os
 import shutil
 
 import pytest
-from conftest import ADWS, DIFF, Project, git
+
+from conftest import ADWS, DIFF, Project, git, read
 
 
 def test_a_whole_run(project: Project) -> None:
@@ -48,7 +49,7 @@ def test_a_whole_run(project: Project) -> None:
         with open(f"{folder}/exit.json", encoding="utf-8") as stream:
             assert json.load(stream)["code"] == 0
         assert os.path.exists(f"{folder}/start.json")
-        assert "STATUS=completed" in open(f"{folder}/execution.log", encoding="utf-8").read()
+        assert b"STATUS=completed" in read(f"{folder}/execution.log")
 
 
 def test_each_phase_again_changes_nothing(project: Project) -> None:
@@ -112,7 +113,11 @@ def test_the_scripts_work_from_a_copy_elsewhere(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("head", "reason"),
-    [("state: closed\n", "is closed"), ("labels: [bug, Question]\n", "label Question"), ("labels: wontfix\n", "wontfix")],
+    [
+        ("state: closed\n", "is closed"),
+        ("labels: [bug, Question]\n", "label Question"),
+        ("labels: wontfix\n", "wontfix"),
+    ],
 )
 def test_out_of_scope_is_skipped(project: Project, head: str, reason: str) -> None:
     project.issue(7, head=head)

@@ -183,7 +183,9 @@ def report(everything: list[Entry], options: Report) -> Report:
     now = time.time()
     env, hours = options["env"], options["hours"]
     items = [
-        item for item in everything if item.stamp >= now - hours * 3600 and str(item.state.get("env") or env) == env
+        item
+        for item in everything
+        if item.stamp >= now - hours * 3600 and str(item.state.get("env") or "local") == env
     ]
     runs: list[Report] = []
     for item in items:
