@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 
 from adw_modules import signals
 
-TERM_GRACE_S = 3.0
+TERM_GRACE_S = 2.0
 LEFTOVER_GRACE_S = 0.3
 PATIENCE_S = 10.0
 CAPTURE_MAX_BYTES = 64 * 1024 * 1024
