@@ -1,5 +1,6 @@
 """A hermetic project for each test: a repository, a bare remote, issues, and the scripts as processes."""
 
+import atexit
 import json
 import os
 import shutil
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 
 ADWS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PYCACHE = os.path.join(tempfile.gettempdir(), f"adw-tests-pycache-{os.getuid()}")  # compile once, not per test
+PYCACHE = tempfile.mkdtemp(prefix="adw-tests-")  # each module is compiled once, not once per process
+atexit.register(shutil.rmtree, PYCACHE, ignore_errors=True)
 DIFF = """--- a/a.txt
 +++ b/a.txt
 @@ -1 +1,2 @@
