@@ -8,3 +8,9 @@ pub mod limits;
 pub mod lock;
 // L1: the outside world's settings, log and database.
 pub mod db;
+// L2: who asks.
+pub mod auth;
+// L3: the slices.
+pub mod runs;
+// L4: the wire.
+pub mod mcp;
