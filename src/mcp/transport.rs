@@ -185,7 +185,8 @@ async fn connection(
     let (read, write) = stream.into_split();
     let transport = AsyncRwTransport::new_server(Lingering::new(read, busy), write)
         .with_max_line_length(MESSAGE_MAX_BYTES);
-    match handler.serve_with_ct(transport, hard).await {
+    // A child: rmcp cancels the token it is given when the connection ends.
+    match handler.serve_with_ct(transport, hard.child_token()).await {
         Ok(running) => {
             if let Err(error) = running.waiting().await {
                 tracing::warn!(%error, "a connection's task failed");
