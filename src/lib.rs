@@ -6,8 +6,11 @@ pub mod clock;
 pub mod ids;
 pub mod limits;
 pub mod lock;
-// L1: the outside world's settings, log and database.
+// L1: the outside world's settings, log, database and interpreter.
+pub mod config;
 pub mod db;
+pub mod telemetry;
+pub mod uv;
 // L2: who asks.
 pub mod auth;
 // L3: the slices.
