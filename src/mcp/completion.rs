@@ -5,9 +5,9 @@ use rmcp::model::{CompleteRequestParams, CompleteResult, CompletionInfo, Referen
 
 use super::bounds::COMPLETION_COUNT;
 use super::error::ToolError;
+use super::prompts;
 use super::resources::{LOG_TEMPLATE, RUN_TEMPLATE, STATE_TEMPLATE};
 use super::tools::STATUS_WORDS;
-use super::prompts;
 use crate::runs::{Runs, RunsError};
 
 /// Values that begin with what was typed.
