@@ -373,7 +373,9 @@ impl ServerHandler for AdwServer {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let caller = caller(&self.principal, &context);
-        debug_assert!(self.principal.allows(Action::Steer));
+        if !self.principal.allows(Action::Steer) {
+            return Err(ErrorData::invalid_request("not allowed to cancel runs", None));
+        }
         let cancelled = self.runs().cancel(&caller, &request.task_id).await;
         cancelled.map(|_| ()).map_err(|error| tasks::task_error(&request.task_id, error))
     }
