@@ -11,5 +11,9 @@ pub mod config;
 pub mod db;
 pub mod telemetry;
 pub mod uv;
+// L2: who asks.
+pub mod auth;
 // L3: the slices.
 pub mod runs;
+// L4: the wire.
+pub mod mcp;
