@@ -1,1 +1,3 @@
-fn main(){}
+//! The `adwd` binary.
+
+fn main() {}

@@ -1,0 +1,220 @@
+//! Opening a database: URL, connections, file modes.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Sqlite, SqlitePool};
+
+use super::Db;
+use super::error::{DbError, from_sqlx};
+use crate::limits::{
+    DB_ACQUIRE_TIMEOUT_MS, DB_BUSY_TIMEOUT_MS, DB_IDLE_TIMEOUT_MS, DB_OPEN_TIMEOUT_MS,
+    DB_POSTGRES_CONNECTIONS_COUNT, DB_SQLITE_READERS_COUNT, DB_STATEMENT_CACHE_COUNT, LOCK_POLL_MS,
+};
+
+pub(super) async fn open(url: &str) -> Result<Db, DbError> {
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return open_sqlite(url, path).await;
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return open_postgres(url).await;
+    }
+    let problem = match url.split_once(':') {
+        Some((scheme, _)) => format!("the scheme {scheme:?} is not supported"),
+        None => "it has no scheme".to_owned(),
+    };
+    Err(DbError::Url { url: redact_url(url), problem })
+}
+
+/// The URL with its password, in the authority or as a `password=` parameter, replaced by `***`.
+pub fn redact_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (before_query, query) = match rest.split_once('?') {
+        Some((before, query)) => (before, Some(query)),
+        None => (rest, None),
+    };
+    // The last '@' before the path: a password may hold one itself.
+    let authority_end = before_query.find('/').unwrap_or(before_query.len());
+    let (authority, path) = before_query.split_at(authority_end);
+    // A '/' inside an unescaped password moves the end: then the '@' is in what looks like a path.
+    let authority = match (authority.rsplit_once('@'), path.rsplit_once('@')) {
+        (None, Some((_, host))) if authority.contains(':') => {
+            let user = authority.split(':').next().unwrap_or_default();
+            return format!("{scheme}://{user}:***@{host}");
+        }
+        (Some((login, host)), _) => match login.split_once(':') {
+            Some((user, _)) => format!("{user}:***@{host}"),
+            None => format!("{login}@{host}"),
+        },
+        (None, _) => authority.to_owned(),
+    };
+    let mut out = format!("{scheme}://{authority}{path}");
+    for (index, parameter) in query.unwrap_or_default().split('&').enumerate() {
+        if query.is_none() {
+            break;
+        }
+        out.push(if index == 0 { '?' } else { '&' });
+        match parameter.split_once('=') {
+            Some((key, _)) if key.to_ascii_lowercase().contains("password") => {
+                out.push_str(key);
+                out.push_str("=***");
+            }
+            _ => out.push_str(parameter),
+        }
+    }
+    out
+}
+
+async fn open_sqlite(url: &str, path: &str) -> Result<Db, DbError> {
+    if path.is_empty() || path.contains(":memory:") {
+        let problem = "an in-memory database cannot keep what the daemon must never lose";
+        return Err(DbError::Url { url: url.to_owned(), problem: problem.to_owned() });
+    }
+    let file = Path::new(path);
+    make_private(file).map_err(|source| DbError::Open {
+        url: url.to_owned(),
+        hint: "its file cannot be made; check the folder's owner, mode and free space".to_owned(),
+        source: source.into(),
+    })?;
+    let base = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(false)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_millis(DB_BUSY_TIMEOUT_MS))
+        .statement_cache_capacity(DB_STATEMENT_CACHE_COUNT)
+        .disable_statement_logging();
+    // FULL, because an answer given to a caller must survive a power cut (invariant 1).
+    let writer = base
+        .clone()
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("wal_autocheckpoint", "1000");
+    let reader = base.read_only(true);
+    let write = connect_writer(url, writer).await?;
+    let read = sqlite_pool(DB_SQLITE_READERS_COUNT).connect_lazy_with(reader);
+    Ok(Db::Sqlite { read, write })
+}
+
+/// Connects, again and again for a while when another process is just switching the new file to
+/// WAL: SQLite does not wait for that by itself.
+async fn connect_writer(url: &str, options: SqliteConnectOptions) -> Result<SqlitePool, DbError> {
+    let deadline = Instant::now() + Duration::from_millis(DB_OPEN_TIMEOUT_MS);
+    loop {
+        let error = match sqlite_pool(1).connect_with(options.clone()).await {
+            Ok(pool) => return Ok(pool),
+            Err(error) => from_sqlx("open the database file".to_owned(), error),
+        };
+        if !matches!(error, DbError::Busy { .. }) || Instant::now() >= deadline {
+            let hint = format!("{error}; is it an SQLite file that this user may read and write?");
+            return Err(DbError::Open { url: url.to_owned(), hint, source: error.into() });
+        }
+        tokio::time::sleep(Duration::from_millis(LOCK_POLL_MS)).await;
+    }
+}
+
+fn sqlite_pool(connections: u32) -> PoolOptions<Sqlite> {
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_millis(DB_ACQUIRE_TIMEOUT_MS))
+        // A connection to a file does not go stale; closing one only throws away its cache.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+/// Makes the file (0600) and its folder (0700) unless they are there: the database holds prompts,
+/// answers and key hashes. SQLite gives the WAL files the mode of the main one.
+fn make_private(file: &Path) -> io::Result<()> {
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file)?;
+    Ok(())
+}
+
+async fn open_postgres(url: &str) -> Result<Db, DbError> {
+    let shown = redact_url(url);
+    let options = PgConnectOptions::from_str(url).map_err(|error| DbError::Url {
+        url: shown.clone(),
+        // The parser's words may repeat parts of the URL, so they are kept out of the message.
+        problem: match error {
+            sqlx::Error::Configuration(_) => "it is not a valid URL".to_owned(),
+            _ => "it cannot be read".to_owned(),
+        },
+    })?;
+    let options = match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name("adwd"),
+    };
+    let options =
+        options.statement_cache_capacity(DB_STATEMENT_CACHE_COUNT).disable_statement_logging();
+    let pool = PoolOptions::new()
+        .max_connections(DB_POSTGRES_CONNECTIONS_COUNT)
+        .acquire_timeout(Duration::from_millis(DB_ACQUIRE_TIMEOUT_MS))
+        .idle_timeout(Duration::from_millis(DB_IDLE_TIMEOUT_MS))
+        .connect_lazy_with(options.clone());
+    // One connection by hand, because the pool goes on trying and then only says "timed out".
+    let timeout = Duration::from_millis(DB_OPEN_TIMEOUT_MS);
+    let (hint, source) = match tokio::time::timeout(timeout, options.connect()).await {
+        Ok(Ok(connection)) => {
+            let _ = sqlx::Connection::close(connection).await;
+            return Ok(Db::Postgres { pool });
+        }
+        Ok(Err(error)) => {
+            let error = from_sqlx("connect to the server".to_owned(), error);
+            (error.to_string(), error.into())
+        }
+        Err(elapsed) => {
+            let hint = format!("the server did not answer within {DB_OPEN_TIMEOUT_MS} ms");
+            (hint, elapsed.into())
+        }
+    };
+    Err(DbError::Open { url: shown, hint, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn passwords_are_replaced_wherever_they_stand() {
+        for (url, expected) in [
+            ("postgres://u:secret@h:5432/db", "postgres://u:***@h:5432/db"),
+            ("postgres://u:p@ss@h/db", "postgres://u:***@h/db"),
+            ("postgres://u:p/ss@h/db", "postgres://u:***@h/db"),
+            ("postgres://u@h/db", "postgres://u@h/db"),
+            ("postgres:///db?host=/tmp/x&user=u", "postgres:///db?host=/tmp/x&user=u"),
+            ("postgres://h/db?password=secret&a=b", "postgres://h/db?password=***&a=b"),
+            ("sqlite:/a/b.db", "sqlite:/a/b.db"),
+        ] {
+            assert_eq!(redact_url(url), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn other_schemes_are_refused_with_the_ones_that_work() {
+        for url in ["mysql://u:secret@h/db", "adwd.db", "", "sqlite::memory:", "sqlite:"] {
+            let error = open(url).await.unwrap_err().to_string();
+            assert!(error.contains("use sqlite:PATH"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_password_survives(password in "[a-zA-Z0-9:/?#@!%]{4,20}") {
+            let password = format!("zq{password}qz");
+            let shown = redact_url(&format!("postgres://user:{password}@host/db"));
+            prop_assert!(!shown.contains("qz@") , "{}", shown);
+        }
+    }
+}

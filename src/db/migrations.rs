@@ -1,0 +1,82 @@
+//! The list of migrations. A landed one never changes: the checksums below are pinned by a test.
+
+/// One step of the schema.
+#[derive(Copy, Clone, Debug)]
+pub struct Migration {
+    /// Its number, ascending without gaps from 0.
+    pub version: i64,
+    /// Its name, as in the file name.
+    pub name: &'static str,
+    /// The script for SQLite.
+    pub sqlite: &'static str,
+    /// The script for PostgreSQL; nearly always the same text.
+    pub postgres: &'static str,
+}
+
+/// `migration!(1, "runs")` reads `migrations/0001_runs.sql` given as third argument; with two
+/// files the first is for SQLite and the second for PostgreSQL.
+macro_rules! migration {
+    ($version:literal, $name:literal, $file:literal) => {
+        migration!($version, $name, $file, $file)
+    };
+    ($version:literal, $name:literal, $sqlite:literal, $postgres:literal) => {
+        Migration {
+            version: $version,
+            name: $name,
+            sqlite: include_str!(concat!("../../migrations/", $sqlite)),
+            postgres: include_str!(concat!("../../migrations/", $postgres)),
+        }
+    };
+}
+
+/// Every migration, in order. Append; never edit or reorder.
+pub const ALL: &[Migration] = &[migration!(0, "foundation", "0000_foundation.sql")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::migrate::checksum;
+
+    /// SHA-256 of each landed migration: version, SQLite script, PostgreSQL script (`""`: the
+    /// same). When you add a migration, add its line; if this test fails for an older line, undo
+    /// your edit and write a new migration instead.
+    const PINNED: &[(i64, &str, &str)] = &[(
+        0,
+        "-",
+        "",
+    )];
+
+    #[test]
+    fn landed_migrations_never_change() {
+        assert_eq!(ALL.len(), PINNED.len(), "pin the checksum of the new migration");
+        for (migration, (version, sqlite, postgres)) in ALL.iter().zip(PINNED) {
+            assert_eq!(migration.version, *version);
+            assert_eq!(checksum(migration.sqlite), *sqlite, "{version:04} for SQLite");
+            let expected = if postgres.is_empty() { sqlite } else { postgres };
+            assert_eq!(checksum(migration.postgres), *expected, "{version:04} for PostgreSQL");
+        }
+    }
+
+    #[test]
+    fn versions_ascend_without_gaps() {
+        for (index, migration) in ALL.iter().enumerate() {
+            assert_eq!(usize::try_from(migration.version), Ok(index), "{}", migration.name);
+        }
+    }
+
+    #[test]
+    fn scripts_leave_the_transaction_alone() {
+        for migration in ALL {
+            for script in [migration.sqlite, migration.postgres] {
+                for statement in script.split(';') {
+                    let code: Vec<&str> =
+                        statement.lines().filter(|l| !l.trim_start().starts_with("--")).collect();
+                    let code = code.join(" ").trim().to_ascii_uppercase();
+                    for word in ["BEGIN", "COMMIT", "ROLLBACK", "END", "SAVEPOINT", "VACUUM"] {
+                        assert!(!code.starts_with(word), "{}: {word}", migration.name);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! One statement on one executor: binding, timing and error mapping, once for each engine.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgArguments;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Executor, Postgres, Sqlite};
+
+use super::arg::{Arg, for_postgres, for_sqlite, placeholders};
+use super::error::{DbError, describe, from_sqlx};
+use super::row::Row;
+use crate::limits::DB_SLOW_MS;
+
+/// Runs a statement's future, reports it when slow and maps its error.
+async fn timed<T>(
+    sql: &'static str,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, DbError> {
+    let start = Instant::now();
+    let result = work.await;
+    let took = start.elapsed();
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    if took >= Duration::from_millis(DB_SLOW_MS) {
+        tracing::warn!(operation = %describe(sql), took_ms, "slow statement");
+    } else {
+        tracing::trace!(sql, took_ms, "statement");
+    }
+    result.map_err(|error| from_sqlx(describe(sql), error))
+}
+
+fn check(sql: &'static str, args: &[Arg]) -> Result<(), DbError> {
+    let expected = placeholders(sql);
+    if expected == args.len() {
+        return Ok(());
+    }
+    Err(DbError::Arguments { operation: describe(sql), expected, given: args.len() })
+}
+
+macro_rules! engine {
+    ($db:ty, $arguments:ty, $bind:ident, $all:ident, $optional:ident, $exec:ident) => {
+        pub(super) async fn $all<'e, R: Row>(
+            executor: impl Executor<'e, Database = $db>,
+            sql: &'static str,
+            args: Vec<Arg>,
+        ) -> Result<Vec<R>, DbError> {
+            check(sql, &args)?;
+            let bound: $arguments = $bind(args).map_err(|e| from_sqlx(describe(sql), e))?;
+            timed(sql, sqlx::query_as_with::<$db, R, _>(sql, bound).fetch_all(executor)).await
+        }
+
+        pub(super) async fn $optional<'e, R: Row>(
+            executor: impl Executor<'e, Database = $db>,
+            sql: &'static str,
+            args: Vec<Arg>,
+        ) -> Result<Option<R>, DbError> {
+            check(sql, &args)?;
+            let bound: $arguments = $bind(args).map_err(|e| from_sqlx(describe(sql), e))?;
+            timed(sql, sqlx::query_as_with::<$db, R, _>(sql, bound).fetch_optional(executor)).await
+        }
+
+        pub(super) async fn $exec<'e>(
+            executor: impl Executor<'e, Database = $db>,
+            sql: &'static str,
+            args: Vec<Arg>,
+        ) -> Result<u64, DbError> {
+            check(sql, &args)?;
+            let bound: $arguments = $bind(args).map_err(|e| from_sqlx(describe(sql), e))?;
+            let done = timed(sql, sqlx::query_with::<$db, _>(sql, bound).execute(executor)).await?;
+            Ok(done.rows_affected())
+        }
+    };
+}
+
+engine!(Sqlite, SqliteArguments, for_sqlite, sqlite_all, sqlite_optional, sqlite_exec);
+engine!(Postgres, PgArguments, for_postgres, postgres_all, postgres_optional, postgres_exec);

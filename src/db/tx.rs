@@ -1,0 +1,113 @@
+//! Write transactions.
+
+use sqlx::{Postgres, Sqlite, Transaction};
+
+use super::error::{self, DbError, from_sqlx};
+use super::{Arg, Db, Row, run};
+
+/// An open write transaction. Dropping it without [`Tx::commit`] rolls back.
+#[derive(Debug)]
+pub enum Tx {
+    /// On the one write connection.
+    #[non_exhaustive]
+    Sqlite(Transaction<'static, Sqlite>),
+    /// On a connection of the pool.
+    #[non_exhaustive]
+    Postgres(Transaction<'static, Postgres>),
+}
+
+pub(super) async fn begin(db: &Db) -> Result<Tx, DbError> {
+    let begun = match db {
+        Db::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite),
+        Db::Postgres { pool } => {
+            pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map(Tx::Postgres)
+        }
+    };
+    begun.map_err(|error| from_sqlx("begin a transaction".to_owned(), error))
+}
+
+impl Tx {
+    /// All rows of a statement, `UPDATE … RETURNING` included.
+    pub async fn all<R: Row>(
+        &mut self,
+        sql: &'static str,
+        args: Vec<Arg>,
+    ) -> Result<Vec<R>, DbError> {
+        match self {
+            Tx::Sqlite(tx) => run::sqlite_all(&mut **tx, sql, args).await,
+            Tx::Postgres(tx) => run::postgres_all(&mut **tx, sql, args).await,
+        }
+    }
+
+    /// The first row of a statement, if there is one. For a compare-and-swap `UPDATE …
+    /// RETURNING` on a key: `None` means that somebody else was first.
+    pub async fn optional<R: Row>(
+        &mut self,
+        sql: &'static str,
+        args: Vec<Arg>,
+    ) -> Result<Option<R>, DbError> {
+        match self {
+            Tx::Sqlite(tx) => run::sqlite_optional(&mut **tx, sql, args).await,
+            Tx::Postgres(tx) => run::postgres_optional(&mut **tx, sql, args).await,
+        }
+    }
+
+    /// The first row of a statement that always has one.
+    ///
+    /// Errors: [`DbError::NotFound`] when there is none.
+    pub async fn one<R: Row>(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<R, DbError> {
+        self.optional(sql, args).await?.ok_or_else(|| error::not_found(sql))
+    }
+
+    /// Runs a statement; answers the rows it touched.
+    pub async fn exec(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64, DbError> {
+        match self {
+            Tx::Sqlite(tx) => run::sqlite_exec(&mut **tx, sql, args).await,
+            Tx::Postgres(tx) => run::postgres_exec(&mut **tx, sql, args).await,
+        }
+    }
+
+    /// The next number of the counter `name`: 1, 2, 3… Numbers of transactions that roll back are
+    /// given again.
+    pub async fn next_counter(&mut self, name: &str) -> Result<i64, DbError> {
+        let (value,): (i64,) = self
+            .one(
+                "INSERT INTO counters (name, value) VALUES ($1, 1) \
+                 ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value",
+                vec![Arg::from(name)],
+            )
+            .await?;
+        Ok(value)
+    }
+
+    /// Makes the transaction's changes durable and visible.
+    pub async fn commit(self) -> Result<(), DbError> {
+        let committed = match self {
+            Tx::Sqlite(tx) => tx.commit().await,
+            Tx::Postgres(tx) => tx.commit().await,
+        };
+        committed.map_err(|error| from_sqlx("commit a transaction".to_owned(), error))
+    }
+
+    /// Undoes the transaction and waits until it is undone (dropping it does not wait).
+    pub async fn rollback(self) -> Result<(), DbError> {
+        let undone = match self {
+            Tx::Sqlite(tx) => tx.rollback().await,
+            Tx::Postgres(tx) => tx.rollback().await,
+        };
+        undone.map_err(|error| from_sqlx("roll back a transaction".to_owned(), error))
+    }
+
+    /// Runs a script of several statements without arguments. For migrations.
+    pub(super) async fn script(
+        &mut self,
+        operation: String,
+        sql: &'static str,
+    ) -> Result<(), DbError> {
+        let done = match self {
+            Tx::Sqlite(tx) => sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop),
+            Tx::Postgres(tx) => sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop),
+        };
+        done.map_err(|error| from_sqlx(operation, error))
+    }
+}

@@ -1,0 +1,56 @@
+//! Every bound in the program: queues, lines, files, pages and waits.
+//!
+//! One file, so that "what happens when there is too much of it" has one place to be answered.
+//! The unit is the last word of the name: `_ms`, `_bytes`, `_chars`, `_count`.
+
+// Hints.
+
+/// Changes a slow listener may fall behind before it is told to read everything again.
+pub const CHANGES_BUFFER_COUNT: usize = 1024;
+
+// Locks.
+
+/// Pause between two tries for a file lock.
+pub const LOCK_POLL_MS: u64 = 20;
+/// How long the pid of the instance that holds the lock may take to appear in the lock file.
+pub const INSTANCE_PID_WAIT_MS: u64 = 200;
+
+// Database.
+
+/// Read connections to SQLite.
+pub const DB_SQLITE_READERS_COUNT: u32 = 4;
+/// Connections to PostgreSQL.
+pub const DB_POSTGRES_CONNECTIONS_COUNT: u32 = 10;
+/// How long SQLite waits for another process's write lock.
+pub const DB_BUSY_TIMEOUT_MS: u64 = 5_000;
+/// How long a caller waits for a free connection.
+pub const DB_ACQUIRE_TIMEOUT_MS: u64 = 10_000;
+/// How long opening the database may take, first connection included.
+pub const DB_OPEN_TIMEOUT_MS: u64 = 10_000;
+/// A PostgreSQL connection idle this long is given back.
+pub const DB_IDLE_TIMEOUT_MS: u64 = 600_000;
+/// A statement slower than this is reported in the log.
+pub const DB_SLOW_MS: u64 = 1_000;
+/// Prepared statements kept per connection.
+pub const DB_STATEMENT_CACHE_COUNT: usize = 256;
+
+// Configuration.
+
+/// Size of a configuration file.
+pub const CONFIG_FILE_MAX_BYTES: u64 = 1 << 20;
+/// Projects one daemon serves.
+pub const CONFIG_PROJECTS_MAX_COUNT: usize = 256;
+/// Entries of one list in the configuration.
+pub const CONFIG_LIST_MAX_COUNT: usize = 256;
+/// Length of a Unix socket's path: the kernel's `sun_path` less the closing zero.
+pub const SOCKET_PATH_MAX_BYTES: usize = 107;
+
+// Log.
+
+/// One line of the daemon's own log; the rest is cut off.
+pub const LOG_LINE_MAX_BYTES: usize = 64 * 1024;
+/// Lines waiting for the log file before new ones are dropped.
+pub const LOG_BUFFER_COUNT: usize = 16_384;
+/// Values of secret environment variables shorter than this are not masked: masking every `1`
+/// or `true` would make the log unreadable.
+pub const LOG_SECRET_MIN_CHARS: usize = 8;
