@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::config::Flags;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done (for wait: the run ended completed or skipped)
@@ -52,18 +54,9 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Configuration file [default: $XDG_CONFIG_HOME/adwd/config.toml]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Database, keys and logs [default: $XDG_STATE_HOME/adwd]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
-    /// Folder of the socket [default: $XDG_RUNTIME_DIR/adwd]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub runtime_dir: Option<PathBuf>,
-    /// The daemon's socket [default: adwd.sock in the runtime folder]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub socket: Option<PathBuf>,
+    /// Settings.
+    #[command(flatten)]
+    pub flags: Flags,
     /// A served project's name, or a path inside a repository [default: the current folder's]
     #[arg(long, short, global = true, value_name = "NAME|PATH")]
     pub project: Option<String>,
@@ -83,7 +76,7 @@ pub enum Command {
 Examples:
   adwd serve                      until SIGTERM or Ctrl-C; runs live on and are found again
   adwd serve --project ~/src/shop serve that repository from the start
-  adwd serve --http off           the socket alone
+  adwd serve --no-http            the socket alone
 
 SIGTERM and SIGINT end it softly: no new triggers, open calls are answered, then it goes. A second
 signal ends it at once. SIGHUP is ignored: settings are read at the start.")]
@@ -183,9 +176,6 @@ pub struct Serve {
     /// Log to standard error too [default: where standard error is a terminal]
     #[arg(long)]
     pub foreground: bool,
-    /// Address of the HTTP endpoint, or `off` [default: 127.0.0.1:7413]
-    #[arg(long, value_name = "ADDR")]
-    pub http: Option<String>,
     /// Become a session leader first: how the other commands start it
     #[arg(long, hide = true)]
     pub detached: bool,
