@@ -313,8 +313,7 @@ mod tests {
     #[test]
     fn generated_ids_are_valid_distinct_and_repeatable_by_seed() {
         let rng = TestRng::new(1);
-        let ids: std::collections::BTreeSet<_> =
-            (0..1000).map(|_| RunId::generate(&rng)).collect();
+        let ids: std::collections::BTreeSet<_> = (0..1000).map(|_| RunId::generate(&rng)).collect();
         assert_eq!(ids.len(), 1000);
         for id in &ids {
             assert_eq!(id.as_str().len(), RUN_ID_CHARS);

@@ -7,4 +7,6 @@ pub mod ids;
 pub mod limits;
 pub mod lock;
 // L1: the outside world's settings, log and database.
+pub mod config;
 pub mod db;
+pub mod telemetry;

@@ -114,9 +114,7 @@ impl FileLock {
         match locked {
             Ok(()) => Ok(Some(FileLock { file: Some(file), exclusive })),
             Err(error) if is_contended(&error) => Ok(None),
-            Err(source) => {
-                Err(LockError { operation: "lock", path: path.to_path_buf(), source })
-            }
+            Err(source) => Err(LockError { operation: "lock", path: path.to_path_buf(), source }),
         }
     }
 }

@@ -23,11 +23,7 @@ pub(super) fn checksum(script: &str) -> String {
     Sha256::digest(script.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub(super) async fn migrate(
-    db: &Db,
-    list: &[Migration],
-    clock: &dyn Clock,
-) -> Result<(), DbError> {
+pub(super) async fn migrate(db: &Db, list: &[Migration], clock: &dyn Clock) -> Result<(), DbError> {
     while let Some(done) = apply_next(db, list, clock).await? {
         tracing::info!(version = done.version, name = done.name, "migrated the database");
     }

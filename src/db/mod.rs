@@ -95,11 +95,7 @@ impl Db {
 
     /// Like [`Db::migrate`], with another list of migrations. For tests of the mechanism and of
     /// single migrations on a database that holds data.
-    pub async fn migrate_with(
-        &self,
-        list: &[Migration],
-        clock: &dyn Clock,
-    ) -> Result<(), DbError> {
+    pub async fn migrate_with(&self, list: &[Migration], clock: &dyn Clock) -> Result<(), DbError> {
         migrate::migrate(self, list, clock).await
     }
 

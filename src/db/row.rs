@@ -13,15 +13,10 @@ use crate::ids::{IssueNumber, PhaseName, ProjectName, RunId};
 ///
 /// Implemented for tuples of `String`, `i64`, `f64`, `bool` and their options, and for structs
 /// declared with [`crate::row!`].
-pub trait Row:
-    for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
-{
-}
+pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
-impl<T> Row for T where
-    T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
-{
-}
+impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{}
 
 /// Why a stored value is not a value of its Rust type.
 pub type ColumnError = Box<dyn StdError + Send + Sync>;
