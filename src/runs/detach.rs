@@ -25,8 +25,8 @@ impl Detached {
     }
 }
 
-/// Starts `exe` with `args` and `env` as its whole environment: in `/`, without an input, its
-/// output appended to `log`. It lives on when the caller ends; while the caller lives a thread
+/// Starts `exe` with `args` and `env` as its whole environment: in the caller's folder, without
+/// an input, its output appended to `log`. It lives on when the caller ends; while the caller lives a thread
 /// collects it, so that no zombie is left.
 ///
 /// It stays in the caller's process group: a group of its own would make it a leader, and a leader
@@ -41,7 +41,7 @@ pub fn spawn_detached(
     // The one place beside `process` and `monitor` that starts a program; see the module's text.
     #[allow(clippy::disallowed_methods)]
     let mut command = Command::new(exe);
-    command.args(args).env_clear().envs(env).current_dir("/");
+    command.args(args).env_clear().envs(env);
     command.stdin(Stdio::null()).stdout(open()?).stderr(open()?);
     let mut child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
