@@ -1,0 +1,230 @@
+//! A project as the daemon serves it: configuration, profile and folders, resolved once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, ProjectConfig};
+
+use super::error::RunsError;
+use super::profile::{self, Profile, ScriptsFrom, WorktreeBy};
+
+/// How many bytes of a `.adw.toml` are read.
+const PROJECT_FILE_BYTES: u64 = 256 * 1024;
+
+/// A served project.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Its name.
+    pub name: String,
+    /// Root of the main checkout.
+    pub root: PathBuf,
+    /// Its table in the configuration, or what stands for it.
+    pub config: ProjectConfig,
+    /// Values of its `.adw.toml`, for what the table leaves open.
+    pub file: BTreeMap<String, String>,
+    /// The profile, fitted to what is there.
+    pub profile: Profile,
+    /// Why this profile.
+    pub profile_reason: String,
+    /// `config` or `command`.
+    pub source: &'static str,
+    /// Folder under which state, worktrees and logs lie.
+    pub state_root: PathBuf,
+    /// Folder that the profile's script paths are relative to.
+    pub scripts_root: PathBuf,
+}
+
+impl Project {
+    /// Resolves a project: reads which files are there, picks the profile, fixes the folders.
+    ///
+    /// # Errors
+    /// [`RunsError::BadProject`] where the folder, the profile or `.adw.toml` cannot be used.
+    pub fn resolve(
+        config: &Config,
+        table: &ProjectConfig,
+        source: &'static str,
+        automation: &Path,
+    ) -> Result<Project, RunsError> {
+        let root = table.path.clone();
+        let bad = |problem: String| RunsError::BadProject { path: root.display().to_string(), problem };
+        if !root.is_dir() {
+            return Err(bad("it is not a folder".into()));
+        }
+        let exists = |relative: &str| root.join(relative).exists();
+        let (profile, reason) = match table.profile.as_deref() {
+            None => {
+                let found = profile::detect(&exists);
+                (found.profile, found.reason)
+            }
+            Some(name) => (named_profile(config, name, &exists).map_err(bad)?, format!("profile = {name:?} in the configuration")),
+        };
+        if profile.sequence.is_empty() {
+            return Err(bad(format!("profile {:?} finds none of its scripts there", profile.name)));
+        }
+        let file = read_project_file(&root).map_err(bad)?;
+        let state_root = if table.state_in == crate::config::StateIn::Daemon {
+            config.paths.state_dir.join("projects").join(table.name.as_ref())
+        } else {
+            root.clone()
+        };
+        let scripts_root = match profile.scripts_from {
+            ScriptsFrom::Project => root.clone(),
+            ScriptsFrom::Embedded => automation.to_path_buf(),
+        };
+        Ok(Project {
+            name: table.name.to_string(),
+            root,
+            config: table.clone(),
+            file,
+            profile,
+            profile_reason: reason,
+            source,
+            state_root,
+            scripts_root,
+        })
+    }
+
+    fn setting(&self, own: Option<&String>, key: &str) -> Option<String> {
+        own.cloned().or_else(|| self.file.get(key).cloned()).filter(|v| !v.is_empty())
+    }
+
+    /// Name of the remote.
+    #[must_use]
+    pub fn remote(&self) -> String {
+        self.setting(self.config.remote.as_ref(), "remote").unwrap_or_else(|| "origin".into())
+    }
+
+    /// The base branch asked for; the remote's default where absent.
+    #[must_use]
+    pub fn base_branch(&self) -> Option<String> {
+        self.setting(self.config.base_branch.as_ref(), "base_branch").or_else(|| self.profile.base_branch.clone())
+    }
+
+    /// The agent.
+    #[must_use]
+    pub fn agent(&self) -> String {
+        self.setting(self.config.agent.as_ref(), "agent").unwrap_or_else(|| "patch".into())
+    }
+
+    /// The command of agent `command`.
+    #[must_use]
+    pub fn agent_command(&self) -> Option<String> {
+        self.setting(self.config.agent_command.as_ref(), "agent_command")
+    }
+
+    /// The forge.
+    #[must_use]
+    pub fn forge(&self) -> String {
+        self.setting(self.config.forge.as_ref(), "forge").unwrap_or_else(|| "local".into())
+    }
+
+    /// Folder of the state files.
+    #[must_use]
+    pub fn agents_dir(&self) -> PathBuf {
+        self.state_root.join(&self.profile.agents_dir)
+    }
+
+    /// Folder of the worktrees.
+    #[must_use]
+    pub fn trees_dir(&self) -> PathBuf {
+        self.state_root.join(&self.profile.trees_dir)
+    }
+
+    /// Root of the log tree.
+    #[must_use]
+    pub fn log_root(&self) -> PathBuf {
+        self.state_root.join("logs")
+    }
+
+    /// Folder of a run's logs (`spec/adw.md` §6).
+    #[must_use]
+    pub fn run_log_dir(&self, environment: &str, adw_id: &str) -> PathBuf {
+        self.log_root().join(&self.name).join(environment).join(adw_id)
+    }
+
+    /// Folder of a run's state file.
+    #[must_use]
+    pub fn run_state_dir(&self, adw_id: &str) -> PathBuf {
+        self.agents_dir().join(adw_id)
+    }
+
+    /// The state file of a run.
+    #[must_use]
+    pub fn state_file(&self, adw_id: &str) -> PathBuf {
+        self.run_state_dir(adw_id).join("adw_state.json")
+    }
+
+    /// The script of a phase that is there.
+    #[must_use]
+    pub fn script(&self, phase: &str) -> Option<PathBuf> {
+        let phase = self.profile.phase(phase)?;
+        phase.scripts.iter().map(|s| self.scripts_root.join(s)).find(|p| p.is_file())
+    }
+
+    /// The worktree that the daemon makes for a run; its name does not hold the issue's class,
+    /// because only the plan phase learns it.
+    #[must_use]
+    pub fn worktree_path(&self, issue: &str, adw_id: &str) -> PathBuf {
+        self.trees_dir().join(format!("adw-{issue}-{adw_id}"))
+    }
+
+    /// How many runs may work at once: one where they share the main checkout.
+    #[must_use]
+    pub fn max_running(&self, config: &Config) -> u32 {
+        if self.profile.worktree_by == WorktreeBy::Nobody {
+            return 1;
+        }
+        self.config.max_running.unwrap_or(config.limits.max_running_per_project)
+    }
+
+    /// Folders of ours inside the repository, as patterns for `.git/info/exclude`.
+    #[must_use]
+    pub fn exclude_patterns(&self) -> Vec<String> {
+        if self.state_root != self.root {
+            return vec![];
+        }
+        let mut patterns: Vec<String> =
+            [&self.profile.agents_dir, &self.profile.trees_dir].iter().map(|d| format!("/{d}/")).collect();
+        patterns.push("/automation/pulls/".into());
+        patterns.push("/logs/".into());
+        patterns
+    }
+}
+
+fn named_profile(config: &Config, name: &str, exists: &dyn Fn(&str) -> bool) -> Result<Profile, String> {
+    for table in &config.profiles {
+        let json = serde_json::to_value(table).map_err(|e| e.to_string())?;
+        let Some(object) = json.as_object() else { continue };
+        if object.get("name").and_then(serde_json::Value::as_str) == Some(name) {
+            return Ok(profile::from_table(object)?.present_if_projects(exists));
+        }
+    }
+    match name {
+        "adwd" if exists("automation/adws/adw_modules/markers.py") => Ok(profile::own_scripts(profile::adwd())),
+        "adwd" => Ok(profile::adwd()),
+        "kotadb" => Ok(profile::kotadb().present(exists)),
+        "tac" => Ok(profile::fit_tac(profile::tac(), exists)),
+        _ => Err(format!("no profile {name:?}: neither built in (adwd, kotadb, tac) nor a [[profile]]")),
+    }
+}
+
+fn read_project_file(root: &Path) -> Result<BTreeMap<String, String>, String> {
+    let path = root.join(".adw.toml");
+    let Ok(meta) = std::fs::metadata(&path) else {
+        return Ok(BTreeMap::new());
+    };
+    if meta.len() > PROJECT_FILE_BYTES {
+        return Err(format!("{} has {} bytes; at most {PROJECT_FILE_BYTES} are read", path.display(), meta.len()));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let table: toml::Table = text.parse().map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(table.into_iter().map(|(k, v)| (k, plain(&v))).collect())
+}
+
+fn plain(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(s) => s.clone(),
+        toml::Value::Array(_) => serde_json::to_string(value).unwrap_or_default(),
+        other => other.to_string(),
+    }
+}
