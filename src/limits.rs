@@ -54,3 +54,51 @@ pub const LOG_BUFFER_COUNT: usize = 16_384;
 /// Values of secret environment variables shorter than this are not masked: masking every `1`
 /// or `true` would make the log unreadable.
 pub const LOG_SECRET_MIN_CHARS: usize = 8;
+
+// Runs.
+
+/// A marker line (`spec/adw.md` §2).
+pub const MARKER_BYTES: usize = 4 * 1024;
+/// A state file (`spec/adw.md` §1).
+pub const STATE_FILE_BYTES: u64 = 1 << 20;
+/// Files looked at to tell whether a run still moves.
+pub const ACTIVITY_FILES_COUNT: usize = 4_000;
+/// An agent's stream that is read for its result line.
+pub const AGENT_STREAM_BYTES: u64 = 64 << 20;
+/// Project folders of a log tree that are looked into.
+pub const LOG_PROJECTS_COUNT: usize = 64;
+/// The log of one attempt; one that outgrows it is ended.
+pub const PHASE_LOG_BYTES: u64 = 256 << 20;
+/// Lines of a failed phase's log that its failure carries.
+pub const FAILURE_TAIL_COUNT: usize = 20;
+/// How often an attended phase is looked at without a hint.
+pub const ATTEND_POLL_MS: u64 = 2_000;
+/// How often the supervisor scans without a hint.
+pub const SCAN_MS: u64 = 5_000;
+/// How often ended runs' worktrees and foreign runs are looked at.
+pub const SWEEP_MS: u64 = 15_000;
+/// Longest time between two signs of life of a wait.
+pub const WAIT_HEARTBEAT_MS: u64 = 5_000;
+/// Pause after a failed step of a driver, before it looks again.
+pub const DRIVER_BACKOFF_MS: u64 = 1_000;
+/// Grace that a trigger gives the supervisor to take a run out of the queue before it answers
+/// that the run waits.
+pub const ADMISSION_GRACE_MS: u64 = 400;
+/// Free space without which nothing is started.
+pub const MIN_FREE_BYTES: u64 = 256 << 20;
+/// A git or uv command of the preflight.
+pub const PREFLIGHT_COMMAND_MS: u64 = 60_000;
+/// Output kept of such a command.
+pub const COMMAND_OUTPUT_BYTES: usize = 1 << 20;
+/// Foreign runs listed per project.
+pub const EXTERNAL_RUNS_COUNT: usize = 2_000;
+/// Runs on one page of a list.
+pub const LIST_PAGE_COUNT: u32 = 100;
+/// Runs on a page where nothing is said.
+pub const LIST_DEFAULT_COUNT: u32 = 50;
+/// Lines on one page of a log.
+pub const LOG_PAGE_COUNT: u32 = 1_000;
+/// Lines on a page where nothing is said.
+pub const LOG_DEFAULT_COUNT: u32 = 200;
+/// Oldest uv that is known to behave as `spec/platform.md` §1 says.
+pub const MIN_UV_VERSION: (u32, u32) = (0, 5);

@@ -1,1 +1,328 @@
 //! Tests of the configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::ids::{PhaseName, ProjectName};
+
+/// A home of its own, with or without a configuration file.
+struct World {
+    dir: TempDir,
+    env: BTreeMap<String, String>,
+    flags: Flags,
+}
+
+impl World {
+    fn new(file: &str) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().to_str().unwrap().to_owned();
+        let folder = dir.path().join(".config/adwd");
+        std::fs::create_dir_all(&folder).unwrap();
+        if !file.is_empty() {
+            std::fs::write(folder.join("config.toml"), file).unwrap();
+        }
+        let run = format!("{home}/run");
+        let env = [("HOME", home), ("XDG_RUNTIME_DIR", run)];
+        let env = env.map(|(name, value)| (name.to_owned(), value)).into();
+        World { dir, env, flags: Flags::default() }
+    }
+
+    fn env(mut self, name: &str, value: &str) -> World {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        Config::load(&self.flags, &self.env)
+    }
+
+    fn config(&self) -> Config {
+        self.load().unwrap().config
+    }
+
+    fn error(&self) -> String {
+        self.load().unwrap_err().to_string()
+    }
+
+    fn home(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+fn source_of(loaded: &Loaded, key: &str) -> Source {
+    loaded.provenance.iter().find(|setting| setting.key == key).unwrap().source.clone()
+}
+
+#[test]
+fn without_anything_everything_has_a_default() {
+    let world = World::new("");
+    let loaded = world.load().unwrap();
+    let (home, config) = (world.home(), &loaded.config);
+    assert_eq!(config.paths.config_file, home.join(".config/adwd/config.toml"));
+    assert_eq!(config.paths.state_dir, home.join(".local/state/adwd"));
+    assert_eq!(config.paths.runtime_dir, home.join("run/adwd"));
+    assert_eq!(config.paths.socket, home.join("run/adwd/adwd.sock"));
+    assert_eq!(config.paths.log_dir, home.join(".local/state/adwd/logs"));
+    let database = format!("sqlite:{}", home.join(".local/state/adwd/adwd.db").display());
+    assert_eq!(config.paths.database_url, database);
+    assert_eq!(config.http.bind.to_string(), "127.0.0.1:7117");
+    assert_eq!(config.state_timeout_ms, 30_000);
+    assert_eq!(config.trigger_timeout_ms, 5_000);
+    assert_eq!(config.phases.build.wall_ms, 7_200_000);
+    assert!(loaded.provenance.iter().all(|setting| setting.source == Source::Default));
+}
+
+#[test]
+fn flags_beat_the_environment_which_beats_the_file() {
+    let mut world = World::new("state_dir = '~/f'\n[http]\nbind = '127.0.0.1:1'\n");
+    assert_eq!(world.config().http.bind.port(), 1);
+    let file = world.home().join(".config/adwd/config.toml");
+    assert_eq!(source_of(&world.load().unwrap(), "http.bind"), Source::File(file, Some(3)));
+    assert_eq!(world.config().paths.state_dir, world.home().join("f"));
+
+    world = world.env("ADWD_HTTP_BIND", "[::1]:2");
+    assert_eq!(world.config().http.bind.port(), 2);
+    let env = Source::Env("ADWD_HTTP_BIND".to_owned());
+    assert_eq!(source_of(&world.load().unwrap(), "http.bind"), env);
+
+    world.flags.http_bind = Some("localhost:3".to_owned());
+    assert_eq!(world.config().http.bind.to_string(), "127.0.0.1:3");
+    let flag = Source::Flag("--http-bind".to_owned());
+    assert_eq!(source_of(&world.load().unwrap(), "http.bind"), flag);
+    world.flags.no_http = true;
+    assert!(!world.config().http.enabled);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_file_line_and_the_nearest_one() {
+    let error = World::new("[limits]\nmax_running = 2\nqueue_maxx = 3\n").error();
+    assert!(error.contains("config.toml:3:"), "{error}");
+    assert!(error.contains("\"limits.queue_maxx\"; did you mean \"limits.queue_max\"?"), "{error}");
+    let error = World::new("max_running = 2\n").error();
+    assert!(error.contains("did you mean \"limits.max_running\"?"), "{error}");
+    let error = World::new("\n[htttp]\nbind = 'x'\n").error();
+    assert!(error.contains("config.toml:2:"), "{error}");
+    let error = World::new("[[project]]\nname = 'a'\npath = '/a'\nbase_brnch = 'x'\n").error();
+    assert!(error.contains(":4:") && error.contains("\"base_branch\""), "{error}");
+    let error = World::new("http = 3\n").error();
+    assert!(error.contains("write [http]"), "{error}");
+    let error = World::new("[project]\nname = 'a'\n").error();
+    assert!(error.contains("write [[project]]"), "{error}");
+}
+
+#[test]
+fn an_unknown_variable_is_refused_and_internal_ones_are_not() {
+    let error = World::new("").env("ADWD_STATEDIR", "/x").error();
+    assert!(error.contains("did you mean ADWD_STATE_DIR?"), "{error}");
+    World::new("").env("ADWD_TEST_X", "1").env("ADWD_INTERNAL_Y", "1").load().unwrap();
+    let config = World::new("").env("ADWD_LOG", "debug").config();
+    assert_eq!(config.logs.level, "debug");
+}
+
+#[test]
+fn a_wrong_value_says_what_is_right_and_where_it_stands() {
+    for (file, expected) in [
+        ("[limits]\nmax_running = 'x'\n", "whole number from 1 to 1000"),
+        ("[limits]\nmax_running = 0\n", "whole number from 1 to 1000"),
+        ("[http]\nenabled = 'maybe'\n", "expected true or false"),
+        ("[http]\nbind = '7117'\n", "as in 127.0.0.1:7117"),
+        ("[http]\nbind = '0.0.0.0:7117'\n", "only loopback addresses"),
+        ("[http]\nallowed_origins = ['*']\n", "is not an origin"),
+        ("[logs]\nlevel = 'a=b=c'\n", "expected trace, debug"),
+        ("\ndatabase_url = 'mysql://u:hunter22@h/d'\n", "expected sqlite:PATH or postgres"),
+        ("\nenv_allow = ['A B']\n", "not a variable's name"),
+        ("\nsocket = 3\n", "expected text in quotes"),
+        ("\nstate_dir = '~bob/x'\n", "~USER is not supported"),
+        ("[phases.plan]\nwall_s = -1\n", "in seconds"),
+        ("[[project]]\nname = 'a b'\npath = '/a'\n", "not a valid project name"),
+        ("[[project]]\nname = 'a'\n", "missing field `path`"),
+        ("[[project]]\nname = 'a'\npath = '/a'\nmax_running = 'x'\n", "max_running ="),
+        ("[[project]]\nname = 'a'\npath = '/a'\nagent_budget_usd = -1.0\n", "above 0"),
+        ("a = \n", "config.toml:1:"),
+    ] {
+        let error = World::new(file).error();
+        assert!(error.contains(expected), "{file}: {error}");
+        assert!(error.contains("config.toml:"), "{error}");
+        assert!(!error.contains("hunter22"), "{error}");
+    }
+    let error = World::new("").env("ADWD_HTTP_ENABLED", "maybe").error();
+    assert!(error.starts_with("environment variable ADWD_HTTP_ENABLED: http.enabled"), "{error}");
+}
+
+#[test]
+fn projects_are_read_whole() {
+    let world = World::new(
+        "[[project]]\nname = 'a'\npath = '~/a'\nstate_in = 'daemon'\nenv = { X = 'y' }\n\
+         limits = { build = { wall_s = 60 } }\nagent_budget_usd = 2.5\n\
+         [[project]]\nname = 'b'\npath = '../b'\n\
+         [[profile]]\nname = 'p'\nanything = [1, 2]\n",
+    );
+    let loaded = world.load().unwrap();
+    let [a, b] = &loaded.config.projects[..] else { panic!("two projects") };
+    assert_eq!(a.path, world.home().join("a"));
+    assert_eq!(a.state_in, StateIn::Daemon);
+    let build = PhaseName::parse("build").unwrap();
+    let limit = a.phase_limit(&build, &loaded.config.phases);
+    assert_eq!((limit.wall_ms, limit.silence_ms), (60_000, 1_200_000));
+    assert_eq!(b.path, world.home().join(".config/adwd/../b"));
+    assert_eq!(b.phase_limit(&build, &loaded.config.phases), loaded.config.phases.build);
+    assert_eq!(loaded.config.profiles.len(), 1);
+    let file = loaded.config.paths.config_file.clone();
+    assert_eq!(source_of(&loaded, "project.b"), Source::File(file, Some(8)));
+    source_of(&loaded, "profile.p");
+    let twice = "[[project]]\nname='a'\npath='/a'\n[[project]]\nname='a'\npath='/b'\n";
+    assert!(World::new(twice).error().contains("twice"));
+}
+
+#[test]
+fn a_named_file_must_exist_and_the_usual_one_need_not() {
+    let mut world = World::new("");
+    world.flags.config = Some(PathBuf::from("/nonexistent/adwd.toml"));
+    assert!(world.error().contains("/nonexistent/adwd.toml"));
+    let world = World::new("").env("ADWD_CONFIG", "/nonexistent/e.toml");
+    assert!(world.error().contains("/nonexistent/e.toml"));
+}
+
+#[test]
+fn a_password_is_masked_in_the_provenance() {
+    let url = "postgres://u:hunter22@h/d";
+    let loaded = World::new("").env("ADWD_DATABASE_URL", url).load().unwrap();
+    assert_eq!(loaded.config.paths.database_url, url);
+    let shown = loaded.provenance.iter().find(|s| s.key == "database_url").unwrap();
+    assert_eq!(shown.value, "postgres://u:***@h/d");
+}
+
+#[test]
+fn a_socket_path_that_the_kernel_would_refuse_is_refused_with_the_reason() {
+    let error = World::new("").env("ADWD_RUNTIME_DIR", &format!("/{}", "x".repeat(120))).error();
+    assert!(error.contains("a Unix socket's may have 107"), "{error}");
+}
+
+#[test]
+fn the_list_of_project_keys_is_the_structs() {
+    let full = ProjectConfig {
+        remote: Some(String::new()),
+        base_branch: Some(String::new()),
+        profile: Some(String::new()),
+        agent: Some(String::new()),
+        agent_command: Some(String::new()),
+        model: Some(String::new()),
+        forge: Some(String::new()),
+        forge_repo: Some(String::new()),
+        issues_dir: Some(String::new()),
+        check_command: Some(String::new()),
+        max_running: Some(1),
+        env_allow: vec!["A".to_owned()],
+        env: [("A".to_owned(), "b".to_owned())].into(),
+        limits: [(PhaseName::parse("plan").unwrap(), ProjectPhaseLimit::default())].into(),
+        agent_timeout_s: Some(1),
+        agent_budget_usd: Some(1.0),
+        keep_failed_days: Some(1),
+        ..ProjectConfig::new(ProjectName::parse("a").unwrap(), PathBuf::from("/a"))
+    };
+    let value = toml::Value::try_from(&full).unwrap();
+    let names: BTreeSet<&str> = value.as_table().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, PROJECT_KEYS.into_iter().collect());
+    assert_eq!(value.try_into::<ProjectConfig>().unwrap(), full);
+}
+
+#[test]
+fn every_key_has_one_name_everywhere() {
+    let names: BTreeSet<_> = KEYS.iter().map(|key| key.name).collect();
+    assert_eq!(names.len(), KEYS.len());
+    for key in KEYS {
+        let expected = format!("ADWD_{}", key.name.to_uppercase().replace('.', "_"));
+        assert!(key.env.contains(&expected.as_str()), "{} lacks {expected}", key.name);
+    }
+    for (key, ..) in flag_values(&Flags {
+        state_dir: Some(PathBuf::new()),
+        runtime_dir: Some(PathBuf::new()),
+        socket: Some(PathBuf::new()),
+        http_bind: Some(String::new()),
+        no_http: true,
+        database: Some(String::new()),
+        log_level: Some(String::new()),
+        config: None,
+    }) {
+        assert!(names.contains(key), "{key}");
+    }
+}
+
+/// A valid value that is not the default, as the environment would have it.
+fn other_value(key: &str) -> &'static str {
+    match key {
+        "state_dir" | "runtime_dir" | "socket" | "log_dir" | "uv.path" => "/tmp/other",
+        "database_url" => "sqlite:/tmp/other.db",
+        "http.enabled" => "false",
+        "worktrees.keep_success" => "true",
+        "http.bind" => "127.0.0.1:4711",
+        "http.allowed_origins" => "https://a.example,https://b.example",
+        "env_allow" => "A,B_*",
+        "logs.level" => "warn",
+        "uv.python" => "3.13",
+        _ => "17",
+    }
+}
+
+/// The same value as TOML, with its key.
+fn as_toml(key: &str, value: &str) -> String {
+    let value = match key {
+        "http.allowed_origins" | "env_allow" => {
+            format!(
+                "[{}]",
+                value.split(',').map(|v| format!("'{v}'")).collect::<Vec<_>>().join(",")
+            )
+        }
+        _ if value.parse::<i64>().is_ok() || value == "true" || value == "false" => {
+            value.to_owned()
+        }
+        _ => format!("'{value}'"),
+    };
+    format!("{key} = {value}\n")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Any choice of keys, each set in the file, in the environment, in both or nowhere: the value
+    /// and its origin are the strongest source's, and nothing else moves.
+    #[test]
+    fn every_key_can_be_set_from_each_source(
+        choice in proptest::collection::vec(0_u8..4, KEYS.len())
+    ) {
+        let mut file = String::new();
+        let mut world = World::new("");
+        for (key, choice) in KEYS.iter().zip(&choice) {
+            let value = other_value(key.name);
+            if choice & 1 != 0 {
+                file.push_str(&as_toml(key.name, value));
+            }
+            if choice & 2 != 0 {
+                let name = format!("ADWD_{}", key.name.to_uppercase().replace('.', "_"));
+                world.env.insert(name, value.to_owned());
+            }
+        }
+        std::fs::write(world.home().join(".config/adwd/config.toml"), &file).unwrap();
+        let loaded = world.load().unwrap();
+        for ((key, choice), setting) in KEYS.iter().zip(&choice).zip(&loaded.provenance) {
+            prop_assert_eq!(key.name, &setting.key);
+            match choice {
+                0 => prop_assert_eq!(&setting.source, &Source::Default),
+                1 => prop_assert!(matches!(&setting.source, Source::File(_, Some(_)))),
+                _ => prop_assert!(matches!(&setting.source, Source::Env(_))),
+            }
+            if *choice != 0 {
+                prop_assert_eq!(&setting.value, other_value(key.name), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn any_file_is_read_or_refused(text in "[a-z_\\[\\]='\"0-9.\n ]{0,80}") {
+        let _ = World::new(&text).load();
+    }
+}

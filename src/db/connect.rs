@@ -37,30 +37,21 @@ pub(super) async fn open(url: &str) -> Result<Db, DbError> {
 /// The URL with its password, in the authority or as a `password=` parameter, replaced by `***`.
 pub fn redact_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (before_query, query) = match rest.split_once('?') {
-        Some((before, query)) => (before, Some(query)),
+    // Up to the last '@', because people forget to escape what a password holds: masking a little
+    // too much is better than showing the end of one.
+    let (login, rest) = match rest.rsplit_once('@') {
+        Some((login, rest)) => match login.split_once(':') {
+            Some((user, _)) => (format!("{user}:***@"), rest),
+            None => (format!("{login}@"), rest),
+        },
+        None => (String::new(), rest),
+    };
+    let (place, query) = match rest.split_once('?') {
+        Some((place, query)) => (place, Some(query)),
         None => (rest, None),
     };
-    // The last '@' before the path: a password may hold one itself.
-    let authority_end = before_query.find('/').unwrap_or(before_query.len());
-    let (authority, path) = before_query.split_at(authority_end);
-    // A '/' inside an unescaped password moves the end: then the '@' is in what looks like a path.
-    let authority = match (authority.rsplit_once('@'), path.rsplit_once('@')) {
-        (None, Some((_, host))) if authority.contains(':') => {
-            let user = authority.split(':').next().unwrap_or_default();
-            return format!("{scheme}://{user}:***@{host}");
-        }
-        (Some((login, host)), _) => match login.split_once(':') {
-            Some((user, _)) => format!("{user}:***@{host}"),
-            None => format!("{login}@{host}"),
-        },
-        (None, _) => authority.to_owned(),
-    };
-    let mut out = format!("{scheme}://{authority}{path}");
-    for (index, parameter) in query.unwrap_or_default().split('&').enumerate() {
-        if query.is_none() {
-            break;
-        }
+    let mut out = format!("{scheme}://{login}{place}");
+    for (index, parameter) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
         out.push(if index == 0 { '?' } else { '&' });
         match parameter.split_once('=') {
             Some((key, _)) if key.to_ascii_lowercase().contains("password") => {

@@ -100,6 +100,14 @@ pub enum DbError {
         /// The arguments handed over.
         given: usize,
     },
+    /// An earlier statement of the same transaction was refused, so it can only be rolled back.
+    #[error("cannot {operation}: the transaction has failed already ({failed})")]
+    Aborted {
+        /// What was tried.
+        operation: String,
+        /// The earlier error.
+        failed: String,
+    },
     /// The engine refused the statement.
     #[error("cannot {operation}: the database refused the statement; this is a defect of adwd")]
     Statement {
@@ -163,6 +171,14 @@ impl DbError {
             DbError::Migration { source, .. } => source.is_transient(),
             _ => false,
         }
+    }
+
+    /// True when the engine itself refused the statement, which ends a transaction.
+    pub(super) fn aborts(&self) -> bool {
+        !matches!(
+            self,
+            DbError::NotFound { .. } | DbError::Arguments { .. } | DbError::Decode { .. }
+        )
     }
 
     /// The violated unique constraint (PostgreSQL: its name; SQLite: `table.column, …`).

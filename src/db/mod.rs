@@ -6,7 +6,8 @@
 //!
 //! What SQL may be used is in `ARCHITECTURE.md`: TEXT, BIGINT, DOUBLE PRECISION, BOOLEAN; state
 //! changes as compare-and-swap `UPDATE … WHERE … RETURNING`; `COALESCE(SUM(x), 0.0)`;
-//! `CAST(SUM(bigint) AS BIGINT)`; no `NOW()`, no `FOR UPDATE`, no engine functions.
+//! `CAST(SUM(bigint) AS BIGINT)`; no `NOW()`, no `FOR UPDATE`, no engine functions. Integers that are
+//! no BIGINT columns, such as literals and `LENGTH`, are selected as `CAST(… AS BIGINT)`.
 
 mod arg;
 mod connect;

@@ -6,24 +6,37 @@ use super::error::{self, DbError, from_sqlx};
 use super::{Arg, Db, Row, run};
 
 /// An open write transaction. Dropping it without [`Tx::commit`] rolls back.
+///
+/// After a statement that the engine refused (a unique violation, say) nothing more can be done
+/// with it but roll back: PostgreSQL would turn a commit into a silent rollback, so both engines
+/// answer [`DbError::Aborted`]. Where a conflict is expected, write `ON CONFLICT … DO NOTHING` and
+/// look at the count.
 #[derive(Debug)]
-pub enum Tx {
+pub struct Tx {
+    inner: Inner,
+    /// The statement that the engine refused.
+    failed: Option<String>,
+}
+
+#[derive(Debug)]
+enum Inner {
     /// On the one write connection.
-    #[non_exhaustive]
     Sqlite(Transaction<'static, Sqlite>),
     /// On a connection of the pool.
-    #[non_exhaustive]
     Postgres(Transaction<'static, Postgres>),
 }
 
 pub(super) async fn begin(db: &Db) -> Result<Tx, DbError> {
     let begun = match db {
-        Db::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite),
+        Db::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Inner::Sqlite),
         Db::Postgres { pool } => {
-            pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map(Tx::Postgres)
+            pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map(Inner::Postgres)
         }
     };
-    begun.map_err(|error| from_sqlx("begin a transaction".to_owned(), error))
+    match begun {
+        Ok(inner) => Ok(Tx { inner, failed: None }),
+        Err(error) => Err(from_sqlx("begin a transaction".to_owned(), error)),
+    }
 }
 
 impl Tx {
@@ -33,10 +46,12 @@ impl Tx {
         sql: &'static str,
         args: Vec<Arg>,
     ) -> Result<Vec<R>, DbError> {
-        match self {
-            Tx::Sqlite(tx) => run::sqlite_all(&mut **tx, sql, args).await,
-            Tx::Postgres(tx) => run::postgres_all(&mut **tx, sql, args).await,
-        }
+        self.check(|| error::describe(sql))?;
+        let done = match &mut self.inner {
+            Inner::Sqlite(tx) => run::sqlite_all(&mut **tx, sql, args).await,
+            Inner::Postgres(tx) => run::postgres_all(&mut **tx, sql, args).await,
+        };
+        self.watch(done)
     }
 
     /// The first row of a statement, if there is one. For a compare-and-swap `UPDATE …
@@ -46,10 +61,12 @@ impl Tx {
         sql: &'static str,
         args: Vec<Arg>,
     ) -> Result<Option<R>, DbError> {
-        match self {
-            Tx::Sqlite(tx) => run::sqlite_optional(&mut **tx, sql, args).await,
-            Tx::Postgres(tx) => run::postgres_optional(&mut **tx, sql, args).await,
-        }
+        self.check(|| error::describe(sql))?;
+        let done = match &mut self.inner {
+            Inner::Sqlite(tx) => run::sqlite_optional(&mut **tx, sql, args).await,
+            Inner::Postgres(tx) => run::postgres_optional(&mut **tx, sql, args).await,
+        };
+        self.watch(done)
     }
 
     /// The first row of a statement that always has one.
@@ -61,10 +78,12 @@ impl Tx {
 
     /// Runs a statement; answers the rows it touched.
     pub async fn exec(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64, DbError> {
-        match self {
-            Tx::Sqlite(tx) => run::sqlite_exec(&mut **tx, sql, args).await,
-            Tx::Postgres(tx) => run::postgres_exec(&mut **tx, sql, args).await,
-        }
+        self.check(|| error::describe(sql))?;
+        let done = match &mut self.inner {
+            Inner::Sqlite(tx) => run::sqlite_exec(&mut **tx, sql, args).await,
+            Inner::Postgres(tx) => run::postgres_exec(&mut **tx, sql, args).await,
+        };
+        self.watch(done)
     }
 
     /// The next number of the counter `name`: 1, 2, 3… Numbers of transactions that roll back are
@@ -82,18 +101,19 @@ impl Tx {
 
     /// Makes the transaction's changes durable and visible.
     pub async fn commit(self) -> Result<(), DbError> {
-        let committed = match self {
-            Tx::Sqlite(tx) => tx.commit().await,
-            Tx::Postgres(tx) => tx.commit().await,
+        self.check(|| "commit a transaction".to_owned())?;
+        let committed = match self.inner {
+            Inner::Sqlite(tx) => tx.commit().await,
+            Inner::Postgres(tx) => tx.commit().await,
         };
         committed.map_err(|error| from_sqlx("commit a transaction".to_owned(), error))
     }
 
     /// Undoes the transaction and waits until it is undone (dropping it does not wait).
     pub async fn rollback(self) -> Result<(), DbError> {
-        let undone = match self {
-            Tx::Sqlite(tx) => tx.rollback().await,
-            Tx::Postgres(tx) => tx.rollback().await,
+        let undone = match self.inner {
+            Inner::Sqlite(tx) => tx.rollback().await,
+            Inner::Postgres(tx) => tx.rollback().await,
         };
         undone.map_err(|error| from_sqlx("roll back a transaction".to_owned(), error))
     }
@@ -104,10 +124,29 @@ impl Tx {
         operation: String,
         sql: &'static str,
     ) -> Result<(), DbError> {
-        let done = match self {
-            Tx::Sqlite(tx) => sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop),
-            Tx::Postgres(tx) => sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop),
+        let done = match &mut self.inner {
+            Inner::Sqlite(tx) => sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop),
+            Inner::Postgres(tx) => sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop),
         };
-        done.map_err(|error| from_sqlx(operation, error))
+        self.watch(done.map_err(|error| from_sqlx(operation, error)))
+    }
+
+    fn check(&self, operation: impl Fn() -> String) -> Result<(), DbError> {
+        match &self.failed {
+            Some(failed) => {
+                Err(DbError::Aborted { operation: operation(), failed: failed.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers that the engine refused a statement.
+    fn watch<T>(&mut self, result: Result<T, DbError>) -> Result<T, DbError> {
+        if let Err(error) = &result
+            && error.aborts()
+        {
+            self.failed = Some(error.to_string());
+        }
+        result
     }
 }

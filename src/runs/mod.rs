@@ -3,97 +3,284 @@
 //! This is the slice's handle. Everything above talks to [`Runs`] and to the plain data of
 //! [`view`]; nothing above knows the database, the processes or the files behind them.
 
+mod attend;
+mod ctx;
+mod driver;
 pub mod error;
+mod external;
+mod facts;
+pub mod git;
+mod janitor;
+pub mod launch;
+pub mod marker;
+pub mod monitor;
+pub mod outcome;
+mod preflight;
+pub mod process;
+pub mod profile;
+pub mod project;
+mod query;
+pub mod run;
+pub mod sql;
+pub mod state_file;
+mod steer;
+pub mod supervisor;
+pub mod tail;
+mod trigger;
 pub mod view;
+pub mod watch;
+pub mod worktree;
 
+use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::changes::Subscription;
+use tokio::task::JoinHandle;
+
+use crate::changes::{Changed, Subscription};
+use crate::config::ProjectConfig;
+use crate::ids::ProjectName;
+use ctx::Ctx;
+pub use ctx::RunsDeps;
 pub use error::RunsError;
+use project::Project;
 pub use view::*;
 
 /// Handle to the runs slice; cheap to clone.
 #[derive(Clone)]
 pub struct Runs {
-    inner: Arc<()>,
+    ctx: Arc<Ctx>,
+    open: Arc<AtomicBool>,
 }
 
 impl Runs {
-    /// Accepts a run: validated, stored as queued, then answered at the first of worktree known,
-    /// early failure, or the trigger timeout.
-    pub async fn trigger(&self, caller: &Caller, request: TriggerRequest) -> Result<Triggered, RunsError> {
-        todo!()
+    /// Loads the projects, mends what a crash left in their repositories, starts the supervisor.
+    ///
+    /// # Errors
+    /// [`RunsError::Db`].
+    pub async fn start(deps: RunsDeps) -> Result<(Runs, JoinHandle<()>), RunsError> {
+        let hints = watch::Watcher::start(watch::Mode::Auto);
+        let ctx = Arc::new(Ctx::new(deps, hints));
+        ctx.load_projects().await?;
+        for project in ctx.projects() {
+            if let Err(e) = ctx.worktrees(&project).repair().await {
+                tracing::warn!(project = project.name, "worktrees could not be looked through: {e}");
+            }
+        }
+        let task = tokio::spawn(supervisor::supervise(Arc::clone(&ctx)));
+        Ok((Runs { ctx, open: Arc::new(AtomicBool::new(true)) }, task))
     }
 
-    /// One phase of an issue: a new run for `plan`, or the newest run of the issue (or the one
-    /// named) for the others.
+    /// From now on nothing new is accepted; what runs goes on.
+    pub fn stop_accepting(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+
+    /// Grows with every round of the supervisor; a watchdog looks whether it still does.
+    #[must_use]
+    pub fn beats(&self) -> u64 {
+        self.ctx.beats.load(Ordering::Relaxed)
+    }
+
+    /// Accepts a run: validated, stored as queued, then answered at the first of worktree known,
+    /// early failure, or the trigger timeout.
+    ///
+    /// # Errors
+    /// [`RunsError`]; after an error nothing was stored.
+    pub async fn trigger(&self, caller: &Caller, request: TriggerRequest) -> Result<Triggered, RunsError> {
+        self.accepting()?;
+        trigger::trigger(&self.ctx, caller, request).await
+    }
+
+    /// One phase of an issue: a new run for the first phase, or the newest run of the issue (or
+    /// the one named) for the others.
+    ///
+    /// # Errors
+    /// [`RunsError`]; after an error nothing was stored.
     pub async fn trigger_phase(&self, caller: &Caller, phase: &str, request: TriggerRequest) -> Result<Triggered, RunsError> {
-        todo!()
+        self.accepting()?;
+        trigger::trigger_phase(&self.ctx, caller, phase, request).await
     }
 
     /// Everything known about a run.
+    ///
+    /// # Errors
+    /// [`RunsError::UnknownRun`], or the database's.
     pub async fn get(&self, adw_id: &str) -> Result<RunView, RunsError> {
-        todo!()
+        self.timed("get_adw_state", query::get(&self.ctx, adw_id)).await
     }
 
     /// A page of runs, newest first.
+    ///
+    /// # Errors
+    /// [`RunsError::Invalid`] for a bad limit or cursor, or the database's.
     pub async fn list(&self, filter: &ListFilter) -> Result<RunPage, RunsError> {
-        todo!()
+        self.timed("list_adw_workflows", query::list(&self.ctx, filter)).await
     }
 
     /// A page of a phase's log.
+    ///
+    /// # Errors
+    /// [`RunsError::UnknownRun`], [`RunsError::UnknownPhase`], [`RunsError::Invalid`].
     pub async fn logs(&self, adw_id: &str, query: &LogQuery) -> Result<LogPage, RunsError> {
-        todo!()
+        self.timed("get_adw_logs", query::logs(&self.ctx, adw_id, query)).await
     }
 
     /// Asks for the end of a run's whole process tree; answers the run as it is after the request
     /// was stored. Cancelling an ended run is not an error: it answers the run unchanged.
+    ///
+    /// # Errors
+    /// [`RunsError::UnknownRun`]; [`RunsError::WrongState`] for a run of somebody else.
     pub async fn cancel(&self, caller: &Caller, adw_id: &str) -> Result<RunView, RunsError> {
-        todo!()
+        steer::cancel(&self.ctx, caller, adw_id).await
     }
 
     /// Goes on from the failed phase (or `from_phase`) with the same id and worktree.
+    ///
+    /// # Errors
+    /// [`RunsError::WrongState`] where it is active or nothing is left to do;
+    /// [`RunsError::Conflict`] where another run of the issue is active.
     pub async fn resume(&self, caller: &Caller, adw_id: &str, from_phase: Option<&str>) -> Result<RunView, RunsError> {
-        todo!()
+        self.accepting()?;
+        steer::resume(&self.ctx, caller, adw_id, from_phase).await
     }
 
     /// Waits until the run has ended or `timeout` passed, whichever is first; answers the run as
     /// it then is. `progress` is told after each change, and at the latest every
     /// `limits::WAIT_HEARTBEAT_MS`.
+    ///
+    /// # Errors
+    /// [`RunsError::UnknownRun`], or the database's.
     pub async fn wait(&self, adw_id: &str, timeout: Duration, progress: &mut (dyn FnMut(&RunView) + Send)) -> Result<RunView, RunsError> {
-        todo!()
+        query::wait(&self.ctx, adw_id, timeout, progress).await
     }
 
     /// The served projects.
+    ///
+    /// # Errors
+    /// The database's.
     pub async fn projects(&self) -> Result<Vec<ProjectView>, RunsError> {
-        todo!()
+        let mut views = vec![];
+        for project in self.ctx.projects() {
+            views.push(query::project_view(&self.ctx, &project).await?);
+        }
+        Ok(views)
     }
 
     /// Serves one more repository; the second value is whether it is new.
+    ///
+    /// # Errors
+    /// [`RunsError::BadProject`] where the folder cannot be served; [`RunsError::Invalid`] for the
+    /// name.
     pub async fn add_project(&self, path: &str, name: Option<&str>) -> Result<(ProjectView, bool), RunsError> {
-        todo!()
+        let given = Path::new(path);
+        let bad = |problem: String| RunsError::BadProject { path: path.to_owned(), problem };
+        if !given.is_absolute() {
+            return Err(bad("the path must be absolute".into()));
+        }
+        let env = launch::base_env(&self.ctx.deps.base_env, &self.ctx.config().env_allow);
+        let root = git::toplevel(given, &env).await.map_err(|e| bad(e.to_string()))?;
+        if let Some(served) = self.ctx.projects().iter().find(|p| p.root == root) {
+            return Ok((query::project_view(&self.ctx, served).await?, false));
+        }
+        let name = self.free_name(&root, name)?;
+        let table = ProjectConfig::at(name.clone(), root.clone());
+        let project = Project::resolve(self.ctx.config(), &table, "command", &self.ctx.deps.automation)?;
+        crate::runs::sql::insert_project(self.ctx.db(), name.as_str(), &self.ctx.deps.host, &root.to_string_lossy(), self.ctx.now()).await?;
+        tracing::info!(project = %name, path = %root.display(), "project added: {}", project.profile_reason);
+        let project = self.ctx.put_project(project);
+        if let Err(e) = self.ctx.worktrees(&project).repair().await {
+            tracing::warn!(project = %name, "worktrees could not be looked through: {e}");
+        }
+        self.ctx.deps.changes.send(Changed::Project(name));
+        self.ctx.wake.notify_one();
+        Ok((query::project_view(&self.ctx, &project).await?, true))
+    }
+
+    /// The name asked for, or one made of the folder's that is free.
+    fn free_name(&self, root: &Path, asked: Option<&str>) -> Result<ProjectName, RunsError> {
+        let invalid = |given: &str, expected: String| RunsError::Invalid { field: "name", given: given.to_owned(), expected };
+        if let Some(asked) = asked {
+            let name = asked.parse::<ProjectName>().map_err(|e| invalid(asked, e.to_string()))?;
+            return match self.ctx.project(asked) {
+                Some(taken) => Err(invalid(asked, format!("a free name: {} is {}", asked, taken.root.display()))),
+                None => Ok(name),
+            };
+        }
+        let folder = root.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let plain: String = folder.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+        let plain = plain.trim_start_matches(['.', '_', '-']);
+        let stem: String = if plain.is_empty() { "project".into() } else { plain.chars().take(56).collect() };
+        (1..1000)
+            .map(|n| if n == 1 { stem.clone() } else { format!("{stem}-{n}") })
+            .find(|name| self.ctx.project(name).is_none())
+            .and_then(|name| name.parse().ok())
+            .ok_or_else(|| invalid(&stem, "a name given with `name`".into()))
     }
 
     /// Stops serving a project that was added by command; refused while it has active runs.
+    ///
+    /// # Errors
+    /// [`RunsError::UnknownProject`], [`RunsError::WrongState`].
     pub async fn remove_project(&self, name: &str) -> Result<(), RunsError> {
-        todo!()
+        let project = self.ctx.wanted_project(Some(name))?;
+        let refuse = |message: String| Err(RunsError::WrongState { adw_id: String::new(), message });
+        if project.source == "config" {
+            return refuse(format!("project {name:?} stands in the configuration file; take its [[project]] table out there"));
+        }
+        let active = sql::active_of_project(self.ctx.db(), &self.ctx.deps.host, name).await?;
+        if active > 0 {
+            return refuse(format!("project {name:?} has {active} active run(s); cancel them or wait for their end first"));
+        }
+        sql::delete_project(self.ctx.db(), name, &self.ctx.deps.host).await?;
+        self.ctx.drop_project(name);
+        self.ctx.deps.changes.send(Changed::Queue);
+        Ok(())
     }
 
     /// Ids that begin with `prefix`, newest first, at most `limit`; for completion.
+    ///
+    /// # Errors
+    /// The database's.
     pub async fn complete_ids(&self, prefix: &str, limit: usize) -> Result<Vec<String>, RunsError> {
-        todo!()
+        let filter = ListFilter { adw_id_prefix: Some(prefix.to_owned()), ..ListFilter::default() };
+        let limit = i64::try_from(limit).unwrap_or(100);
+        let (rows, _) = sql::list(self.ctx.db(), &filter, None, limit).await?;
+        Ok(rows.into_iter().map(|r| r.adw_id).collect())
     }
 
     /// Names of the phases of any served project's profile; for completion.
     #[must_use]
     pub fn phase_names(&self) -> Vec<String> {
-        todo!()
+        let mut names: Vec<String> = vec![];
+        for project in self.ctx.projects() {
+            for name in project.profile.phase_names() {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
     }
 
     /// Stream of changes: a hint that a run is worth reading again, never data.
     #[must_use]
     pub fn changes(&self) -> Subscription {
-        todo!()
+        self.ctx.deps.changes.subscribe()
+    }
+
+    fn accepting(&self) -> Result<(), RunsError> {
+        if self.open.load(Ordering::Relaxed) && !self.ctx.deps.shutdown.is_cancelled() { Ok(()) } else { Err(RunsError::Stopping) }
+    }
+
+    /// Bounds a read by `ADW_MCP_STATE_TIMEOUT`.
+    async fn timed<T>(&self, operation: &'static str, call: impl Future<Output = Result<T, RunsError>>) -> Result<T, RunsError> {
+        let limit_ms = self.ctx.config().state_timeout_ms;
+        match tokio::time::timeout(Duration::from_millis(limit_ms), call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(RunsError::TimedOut { operation, limit_ms }),
+        }
     }
 }

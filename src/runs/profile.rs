@@ -113,6 +113,10 @@ pub struct Profile {
     pub min_python: Option<String>,
     /// Files that the scripts need, relative to the scripts' root.
     pub required_files: Vec<String>,
+    /// Slash commands that must exist as `.claude/commands/**/{name}.md`.
+    pub required_prompts: Vec<String>,
+    /// Programs that must be on the path.
+    pub required_tools: Vec<String>,
     /// Environment of the scripts; `{root} {state_root} {log_root} {trees_dir} {agents_dir}
     /// {adw_id} {empty_env_file}` are replaced.
     pub env: BTreeMap<String, String>,
@@ -198,6 +202,8 @@ pub fn adwd() -> Profile {
         base_branch: None,
         min_python: Some("3.11".into()),
         required_files: strings(&["adws/adw_modules/state.py", "adws/adw_prompts/plan.md"]),
+        required_prompts: vec![],
+        required_tools: vec![],
         env: BTreeMap::new(),
         stdout: StdoutRules { markers: true, ..StdoutRules::default() },
         exit_codes: true,
@@ -226,6 +232,8 @@ pub fn kotadb() -> Profile {
         base_branch: Some("develop".into()),
         min_python: Some("3.12".into()),
         required_files: strings(&["automation/adws/adw_modules"]),
+        required_prompts: strings(&["generate_branch_name", "implement", "review"]),
+        required_tools: strings(&["claude", "gh"]),
         env: env(&[
             ("ADW_LOG_ROOT", "{log_root}"),
             ("ADW_ENV_FILE", "{empty_env_file}"),
@@ -272,6 +280,8 @@ pub fn tac() -> Profile {
         base_branch: None,
         min_python: None,
         required_files: strings(&["adws/adw_modules"]),
+        required_prompts: strings(&["implement"]),
+        required_tools: strings(&["claude", "gh"]),
         env: BTreeMap::new(),
         stdout: StdoutRules {
             markers: false,

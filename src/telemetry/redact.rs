@@ -26,8 +26,9 @@ static FORMS: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"|\bxox[abprs]-[A-Za-z0-9-]{8,}",
         r"|\bAKIA[A-Z0-9]{16}\b)",
         r"|(?P<bearer>(?i:\b(?:bearer|basic)[ \t]+))[A-Za-z0-9._~+/=-]{8,}",
-        // scheme://user:password@ and scheme://token@
-        r"|(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://(?:[^\s/:@]*:)?)[^\s/@][^\s@]*(?P<at>@)",
+        // scheme://user:password@ (up to the last '@': people forget to escape) and scheme://token@
+        r#"|(?P<login>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@]*:)[^\s"']+@"#,
+        r"|(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://)[^\s/:@]+@",
         // A setting, header or JSON member whose name says that its value is secret.
         r#"|(?P<name>(?i:\b[A-Za-z0-9_.-]*(?:password|passwd|secret|api[_-]?key|access[_-]?token"#,
         r#"|auth[_-]?token|_token|private[_-]?key))["']?[ \t]*[=:][ \t]*["']?)"#,
@@ -77,7 +78,10 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     }
     let masked = forms.replace_all(&text, |found: &Captures<'_>| {
         let part = |name: &str| found.name(name).map_or("", |part| part.as_str());
-        format!("{}{}{}{MASK}{}", part("bearer"), part("scheme"), part("name"), part("at"))
+        let url = found.name("login").or_else(|| found.name("scheme"));
+        let at = if url.is_some() { "@" } else { "" };
+        let url = url.map_or("", |part| part.as_str());
+        format!("{}{url}{}{MASK}{at}", part("bearer"), part("name"))
     });
     Cow::Owned(masked.into_owned())
 }
@@ -123,6 +127,7 @@ mod tests {
                 "https://x-access-token:gho_zzzzzzzzzz@github.com/a",
                 "https://x-access-token:***@github.com/a",
             ),
+            ("postgres://u:p@ss/w@h/db", "postgres://u:***@h/db"),
             ("https://tokentoken@github.com/a", "https://***@github.com/a"),
             ("{\"password\": \"hunter22\"}", "{\"password\": \"***\"}"),
             ("ANTHROPIC_API_KEY=abcd1234 x", "ANTHROPIC_API_KEY=*** x"),
@@ -140,6 +145,7 @@ mod tests {
             "key = run",
             "https://github.com/a/b?x=1",
             "git@github.com:a/b.git",
+            "https://esm.sh/react@18",
             "tokens=1234567",
             "the bearer of news",
         ] {

@@ -1,0 +1,428 @@
+//! Seeing one attempt to its end: start its monitor if that never happened, watch what it leaves,
+//! judge it when its tree is gone.
+//!
+//! What `kill -9` of the daemon leaves at each point, and what the next look makes of it:
+//!
+//! | killed | on disk | the next look |
+//! |---|---|---|
+//! | before the attempt is stored | nothing | the state machine says `Begin` again |
+//! | after that, before the spawn | row `starting`, perhaps `spec.json` | `NotStarted`: the monitor is launched |
+//! | while the monitor starts | a held `run.lock` | a second monitor cannot get the lock and goes away |
+//! | while the phase runs | `start.json`, held locks | `Live`: it is watched again |
+//! | after its end, before the verdict is stored | `exit.json` | `Ended`: it is judged, from files alone |
+//! | after the verdict | row ended | the state machine goes on |
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ctx::Ctx;
+use super::error::RunsError;
+use super::facts;
+use super::launch::{self, AttemptCall};
+use super::marker::{Markers, StatusMarker};
+use super::monitor::LaunchSpec;
+use super::outcome::{self, Ending, Evidence, Stopped, Verdict};
+use super::process::{self, ExitRecord, MonitorLaunch, Probe, StartRecord, StopReason};
+use super::profile::WorktreeBy;
+use super::project::Project;
+use super::sql::{self, AttemptEnd, AttemptRow, RunRow, Told};
+use super::state_file::AdwState;
+use super::tail::{self, Tail};
+use super::view::{Failure, FailureClass, RunStatus};
+use crate::clock::Millis;
+use crate::limits;
+
+fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RunsError {
+    let path = path.display().to_string();
+    move |source| RunsError::Io { operation, path, source }
+}
+
+/// What has been seen of an attempt so far; rebuilt from files after a restart.
+struct Watch {
+    dir: PathBuf,
+    tail: Tail,
+    markers: Markers,
+    skipped: Option<String>,
+    pr_url: Option<String>,
+    worktree: Option<String>,
+    state: Option<AdwState>,
+    state_stamp: Option<(u64, std::time::SystemTime)>,
+    state_problem: Option<String>,
+    activity: u64,
+    active_at: Instant,
+    rules: Rules,
+}
+
+/// The compiled stdout rules of a profile.
+struct Rules {
+    worktree: Option<regex::Regex>,
+    pr_url: Option<regex::Regex>,
+    skipped: Option<regex::Regex>,
+}
+
+impl Rules {
+    fn of(project: &Project) -> Rules {
+        let compile = |rule: &Option<String>| rule.as_deref().and_then(|r| regex::Regex::new(r).ok());
+        let stdout = &project.profile.stdout;
+        Rules { worktree: compile(&stdout.worktree), pr_url: compile(&stdout.pr_url), skipped: compile(&stdout.skipped) }
+    }
+}
+
+fn capture(rule: Option<&regex::Regex>, line: &str) -> Option<String> {
+    rule?.captures(line)?.get(1).map(|m| m.as_str().trim().to_owned())
+}
+
+/// The limits of a phase: wall clock and silence, milliseconds.
+fn phase_limits(ctx: &Ctx, project: &Project, phase: &str) -> (u64, u64) {
+    let general = ctx.config().phases.of(phase);
+    let own = project.config.limits.iter().find(|(name, _)| name.as_str() == phase).map(|(_, l)| l);
+    let ms = |s: Option<u64>, general: u64| s.map_or(general, |s| s.saturating_mul(1000));
+    (ms(own.and_then(|l| l.wall_s), general.wall_ms), ms(own.and_then(|l| l.silence_s), general.silence_ms))
+}
+
+/// Sees an attempt to its end, or returns early when something about the run has changed that the
+/// state machine should look at (a stop was asked for, the daemon stops).
+pub(crate) async fn attend(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &AttemptRow, stop: bool) -> Result<(), RunsError> {
+    let dir = PathBuf::from(&attempt.dir);
+    if stop {
+        std::fs::create_dir_all(&dir).map_err(io("cannot make the folder", &dir))?;
+        process::request_stop(&dir, StopReason::Cancel).map_err(io("cannot ask for the stop in", &dir))?;
+    }
+    if let Probe::NotStarted = process::probe(&dir).map_err(io("cannot look at the attempt in", &dir))? {
+        if stop {
+            // The request is on disk before this look, so a monitor that is only now coming up
+            // sees it and starts nothing.
+            return end_unstarted(ctx, row, attempt).await;
+        }
+        if let Err(why) = start(ctx, project, row, attempt, &dir).await? {
+            return never_began(ctx, project, row, attempt, &why).await;
+        }
+    }
+    sql::attempt_running(ctx.db(), attempt).await?;
+    ctx.run_changed(&row.adw_id);
+    let _hint = ctx.hints.watch_run(&[dir.clone(), project.run_state_dir(&row.adw_id)]);
+    let mut watch = Watch::new(ctx, project, row, &dir);
+    follow(ctx, project, row, attempt, &mut watch, stop).await
+}
+
+async fn follow(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &AttemptRow, watch: &mut Watch, stop: bool) -> Result<(), RunsError> {
+    let (wall_ms, silence_ms) = phase_limits(ctx, project, &attempt.phase);
+    let notify = ctx.notify_of(&row.adw_id);
+    loop {
+        let probe = process::probe(&watch.dir).map_err(io("cannot look at the attempt in", &watch.dir))?;
+        watch.look(ctx, project, row).await?;
+        match probe {
+            Probe::Ended(exit) => return judge(ctx, project, row, attempt, watch, Some(exit)).await,
+            Probe::NotStarted | Probe::Vanished(_) => return judge(ctx, project, row, attempt, watch, None).await,
+            Probe::Live { start, monitor_alive } => {
+                let over = Millis(attempt.started_at).plus_ms(i64::try_from(wall_ms).unwrap_or(i64::MAX)) < ctx.now();
+                if watch.active_at.elapsed() > Duration::from_millis(silence_ms) {
+                    process::request_stop(&watch.dir, StopReason::Silence).map_err(io("cannot ask for the stop in", &watch.dir))?;
+                }
+                if !monitor_alive && (stop || over || process::stop_requested(&watch.dir).is_some()) {
+                    if over {
+                        process::request_stop(&watch.dir, StopReason::WallLimit).map_err(io("cannot ask for the stop in", &watch.dir))?;
+                    }
+                    end_without_monitor(ctx, &watch.dir, start.as_ref()).await;
+                }
+            }
+        }
+        tokio::select! {
+            () = notify.notified() => {}
+            () = tokio::time::sleep(Duration::from_millis(limits::ATTEND_POLL_MS)) => {}
+            () = ctx.deps.shutdown.cancelled() => return Ok(()),
+        }
+        if !stop && stop_asked(ctx, &row.adw_id).await? {
+            return Ok(());
+        }
+    }
+}
+
+async fn stop_asked(ctx: &Ctx, adw_id: &str) -> Result<bool, RunsError> {
+    Ok(sql::run(ctx.db(), adw_id).await?.is_none_or(|r| r.stop_requested || r.status() != RunStatus::Running))
+}
+
+async fn end_without_monitor(ctx: &Ctx, dir: &Path, start: Option<&StartRecord>) {
+    if let Some(start) = start {
+        let ended = process::end_orphans(dir, start, ctx.config().stop.term_grace_ms).await;
+        tracing::warn!(dir = %dir.display(), ended, "ended processes whose monitor had died");
+    }
+}
+
+/// Writes the launch specification and starts the monitor. The inner error is a sentence.
+async fn start(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &AttemptRow, dir: &Path) -> Result<Result<(), String>, RunsError> {
+    let Some(script) = project.script(&attempt.phase) else {
+        return Ok(Err(format!("its script is gone from {}", project.scripts_root.display())));
+    };
+    let Some(uv) = super::preflight::find_uv(ctx) else {
+        return Ok(Err("uv is gone from the daemon's PATH".into()));
+    };
+    std::fs::create_dir_all(dir).map_err(io("cannot make the folder", dir))?;
+    let call = AttemptCall {
+        adw_id: &row.adw_id,
+        issue: &row.issue_number,
+        phase: &attempt.phase,
+        dir,
+        model: row.model.as_deref(),
+        skip_cleanup: row.skip_cleanup,
+        triggered_by: &row.triggered_by,
+        request_id: row.request_id.as_deref(),
+        user_id: row.user_id.as_deref(),
+        worktree: row.worktree_path.as_deref().filter(|_| project.profile.worktree_by == WorktreeBy::Daemon),
+        base_branch: row.base_branch.as_deref(),
+        base_commit: row.base_commit.as_deref(),
+    };
+    let env = launch::phase_env(&ctx.base_env(project), project, &call);
+    let spec = LaunchSpec {
+        argv: launch::phase_argv(&uv, &script, project, &call),
+        cwd: project.root.join(&project.profile.cwd),
+        wall_ms: phase_limits(ctx, project, &attempt.phase).0,
+        int_grace_ms: ctx.config().stop.int_grace_ms,
+        term_grace_ms: ctx.config().stop.term_grace_ms,
+        log_cap_bytes: limits::PHASE_LOG_BYTES,
+    };
+    spec.write(dir).map_err(io("cannot write the launch specification in", dir))?;
+    let env: BTreeMap<OsString, OsString> = env.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+    let scope = process::ScopeSpec::where_possible(&ctx.deps.base_env, &format!("adw-{}-{}-{}", row.adw_id, attempt.phase, attempt.attempt));
+    let launch = MonitorLaunch { exe: ctx.deps.exe.clone(), attempt_dir: dir.to_path_buf(), env, scope };
+    match process::launch_monitor(&launch).await {
+        Ok(launched) => {
+            tracing::info!(adw_id = row.adw_id, phase = attempt.phase, attempt = attempt.attempt, monitor = launched.monitor_pid, "monitor started");
+            Ok(Ok(()))
+        }
+        Err(e) => Ok(Err(e.to_string())),
+    }
+}
+
+async fn end_unstarted(ctx: &Arc<Ctx>, row: &RunRow, attempt: &AttemptRow) -> Result<(), RunsError> {
+    let failure = Failure {
+        class: FailureClass::Cancelled,
+        message: format!("cancelled before {} had begun", attempt.phase),
+        retryable: false,
+        phase: Some(attempt.phase.clone()),
+        log_tail: vec![],
+    };
+    let end = AttemptEnd { status: RunStatus::Cancelled, exit_code: None, exit_signal: None, failure: Some(failure), head_commit: None };
+    sql::end_attempt(ctx.db(), attempt, &end, ctx.now()).await?;
+    ctx.run_changed(&row.adw_id);
+    Ok(())
+}
+
+async fn never_began(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &AttemptRow, why: &str) -> Result<(), RunsError> {
+    let mut watch = Watch::new(ctx, project, row, Path::new(&attempt.dir));
+    let exit = ExitRecord::never_began(why);
+    judge(ctx, project, row, attempt, &mut watch, Some(exit)).await
+}
+
+impl Watch {
+    fn new(ctx: &Ctx, project: &Project, row: &RunRow, dir: &Path) -> Watch {
+        Watch {
+            dir: dir.to_path_buf(),
+            tail: Tail::new(),
+            markers: Markers::default(),
+            skipped: None,
+            pr_url: None,
+            worktree: None,
+            state: None,
+            state_stamp: None,
+            state_problem: None,
+            activity: facts::activity(ctx, project, &row.adw_id, dir),
+            active_at: Instant::now(),
+            rules: Rules::of(project),
+        }
+    }
+
+    /// One look at everything an attempt leaves: log, state, streams. Stores what is new.
+    async fn look(&mut self, ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<(), RunsError> {
+        let activity = facts::activity(ctx, project, &row.adw_id, &self.dir);
+        if activity != self.activity {
+            self.activity = activity;
+            self.active_at = Instant::now();
+        }
+        let mut told = Told::default();
+        let heard = self.read_log(project);
+        let read = self.read_state(ctx, project, row, &mut told);
+        if heard {
+            self.hints(ctx, project, row, &mut told).await;
+        }
+        if told != Told::default() {
+            sql::tell(ctx.db(), &row.adw_id, &told).await?;
+            if read || heard {
+                ctx.deps.changes.send(match row.adw_id.parse() {
+                    Ok(id) => crate::changes::Changed::Run(id),
+                    Err(_) => crate::changes::Changed::Queue,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes new lines of the log into account; returns whether any told something.
+    fn read_log(&mut self, project: &Project) -> bool {
+        let path = self.dir.join("execution.log");
+        let mut heard = false;
+        loop {
+            let Ok(lines) = self.tail.step(&path) else { return heard };
+            if lines.is_empty() {
+                return heard;
+            }
+            for line in &lines {
+                if project.profile.stdout.markers {
+                    heard |= self.markers.take(line);
+                    continue;
+                }
+                for (slot, rule) in [
+                    (&mut self.worktree, &self.rules.worktree),
+                    (&mut self.pr_url, &self.rules.pr_url),
+                    (&mut self.skipped, &self.rules.skipped),
+                ] {
+                    if slot.is_none() {
+                        *slot = capture(rule.as_ref(), line);
+                        heard |= slot.is_some();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the state file when it changed; a broken one leaves the last good value.
+    fn read_state(&mut self, ctx: &Ctx, project: &Project, row: &RunRow, told: &mut Told) -> bool {
+        let path = project.state_file(&row.adw_id);
+        let stamp = std::fs::symlink_metadata(&path).ok().and_then(|m| Some((m.len(), m.modified().ok()?)));
+        if stamp.is_some() && stamp == self.state_stamp && self.state_problem.is_none() {
+            return false;
+        }
+        match facts::read_state(&path, &row.adw_id) {
+            Ok(None) => false,
+            Ok(Some(state)) => {
+                self.state_stamp = stamp;
+                self.state_problem = None;
+                let mut phases = row.phases();
+                phases.extend(row.todo());
+                *told = facts::told_by(&state, project, &phases, ctx.now());
+                self.state = Some(state);
+                true
+            }
+            Err(problem) => {
+                let new = self.state_problem.as_ref() != Some(&problem);
+                if new {
+                    told.state_problem = Some(problem.clone());
+                }
+                self.state_problem = Some(problem);
+                new
+            }
+        }
+    }
+
+    /// What markers and log lines tell before the state file does, as far as it can be believed.
+    async fn hints(&mut self, ctx: &Ctx, project: &Project, row: &RunRow, told: &mut Told) {
+        let trees = project.trees_dir();
+        let named = self.markers.believable_worktree(&row.adw_id, &trees).map(Path::to_path_buf).or_else(|| {
+            self.worktree.as_deref().map(PathBuf::from).filter(|p| super::marker::is_below(p, &trees))
+        });
+        if let (None, None, Some(path)) = (&row.worktree_path, &told.worktree_path, named) {
+            if ctx.worktrees(project).contains(&path).await.unwrap_or(false) {
+                told.worktree_path = Some(path.to_string_lossy().into_owned());
+            }
+        }
+        if told.pr_url.is_none() {
+            told.pr_url = self.markers.pr_url.clone().or_else(|| self.pr_url.clone()).filter(|u| super::state_file::is_url(u));
+        }
+    }
+
+    /// The layout's own sign that the issue is out of scope.
+    fn skip_reason(&self, project: &Project, phase: &str) -> Option<String> {
+        if !project.profile.stdout.markers {
+            return self.skipped.clone();
+        }
+        let state = self.state.as_ref()?;
+        let said = state.phase_status().get(phase).is_some_and(|s| s == "skipped");
+        (said && self.markers.status == Some(StatusMarker::Skipped))
+            .then(|| state.text("skip_reason").unwrap_or_else(|| "out of scope".into()))
+    }
+}
+
+/// Gathers the evidence, judges, stores the verdict.
+async fn judge(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &AttemptRow, watch: &mut Watch, exit: Option<ExitRecord>) -> Result<(), RunsError> {
+    watch.tail.at_end();
+    watch.look(ctx, project, row).await?;
+    // The row may have learned its branch or worktree just now.
+    let row = sql::run(ctx.db(), &row.adw_id).await?.unwrap_or_else(|| row.clone());
+    let since = Millis(attempt.started_at);
+    let (wall_ms, silence_ms) = phase_limits(ctx, project, &attempt.phase);
+    let stopped = exit.as_ref().map_or_else(|| process::stop_requested(&watch.dir), |e| e.stopped).map(stopped_of);
+    let evidence = Evidence {
+        phase: attempt.phase.clone(),
+        stopped,
+        ending: ending_of(exit.as_ref()),
+        status: watch.markers.status,
+        skipped: watch.skip_reason(project, &attempt.phase),
+        checks: facts::check(ctx, project, &row, &attempt.phase, watch.state.as_ref(), since).await,
+        error: watch.state.as_ref().and_then(AdwState::error),
+        our_codes: project.profile.exit_codes,
+        log_tail: tail::last_lines(&watch.dir.join("execution.log"), limits::FAILURE_TAIL_COUNT).unwrap_or_default(),
+        wall_ms,
+        silence_ms,
+    };
+    let verdict = outcome::judge(&evidence);
+    let head = match row.worktree_path.as_deref() {
+        Some(tree) => ctx.git(project).head(Path::new(tree)).await.ok(),
+        None => None,
+    };
+    usage_of_streams(ctx, project, &row).await?;
+    let (status, failure) = match verdict {
+        Verdict::Completed => (RunStatus::Completed, None),
+        Verdict::Skipped(_) => (RunStatus::Skipped, None),
+        Verdict::Failed(f) => (RunStatus::Failed, Some(f)),
+        Verdict::Cancelled(f) => (RunStatus::Cancelled, Some(f)),
+        Verdict::TimedOut(f) => (RunStatus::TimedOut, Some(f)),
+        Verdict::Lost(f) => (RunStatus::Lost, Some(f)),
+    };
+    let end = AttemptEnd {
+        status,
+        exit_code: exit.as_ref().and_then(|e| e.code).map(i64::from),
+        exit_signal: exit.as_ref().and_then(|e| e.signal).map(i64::from),
+        failure,
+        head_commit: head,
+    };
+    sql::end_attempt(ctx.db(), attempt, &end, ctx.now()).await?;
+    tracing::info!(adw_id = row.adw_id, phase = attempt.phase, attempt = attempt.attempt, %status, "phase ended");
+    ctx.run_changed(&row.adw_id);
+    Ok(())
+}
+
+/// Foreign layouts keep no account; their agents' streams do.
+async fn usage_of_streams(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<(), RunsError> {
+    if project.profile.name == "adwd" {
+        return Ok(());
+    }
+    if let Some(total) = facts::stream_usage(ctx, project, &row.adw_id) {
+        let usage = serde_json::json!({ "total": total }).to_string();
+        let told = Told { usage: Some(usage), cost_usd: Some(total.cost_usd), ..Told::default() };
+        sql::tell(ctx.db(), &row.adw_id, &told).await?;
+    }
+    Ok(())
+}
+
+fn stopped_of(reason: StopReason) -> Stopped {
+    match reason {
+        StopReason::Cancel => Stopped::Cancel,
+        StopReason::WallLimit => Stopped::WallLimit,
+        StopReason::Silence => Stopped::Silence,
+        StopReason::LogLimit => Stopped::LogLimit,
+        StopReason::Signal => Stopped::Signal,
+    }
+}
+
+fn ending_of(exit: Option<&ExitRecord>) -> Ending {
+    match exit {
+        None => Ending::Unrecorded,
+        Some(ExitRecord { spawn_error: Some(why), .. }) => Ending::NeverBegan(why.clone()),
+        Some(ExitRecord { code: Some(code), .. }) => Ending::Exited(*code),
+        Some(ExitRecord { signal: Some(signal), .. }) => Ending::Signalled(*signal),
+        Some(_) => Ending::Unrecorded,
+    }
+}

@@ -1,0 +1,242 @@
+//! What every part of the shell shares: configuration, database, clock, projects, hints.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::error::RunsError;
+use super::git::Git;
+use super::launch;
+use super::project::Project;
+use super::run::RetryPolicy;
+use super::sql;
+use super::worktree::Worktrees;
+use crate::changes::{Changed, Changes};
+use crate::clock::{Clock, Millis};
+use crate::config::{Config, ProjectConfig};
+use crate::db::Db;
+use crate::ids::{ProjectName, Rng, RunId};
+
+/// What the slice is built from.
+pub struct RunsDeps {
+    /// Configuration.
+    pub config: Arc<Config>,
+    /// Database, migrated.
+    pub db: Db,
+    /// Clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids.
+    pub rng: Arc<dyn Rng>,
+    /// The road upward.
+    pub changes: Changes,
+    /// This program, for the monitor.
+    pub exe: PathBuf,
+    /// Name of this machine: only its own runs are touched.
+    pub host: String,
+    /// Folder with the automation that the daemon carries (it holds `adws/`).
+    pub automation: PathBuf,
+    /// The daemon's own environment.
+    pub base_env: BTreeMap<String, String>,
+    /// Cancelled when the daemon stops; runs live on under their monitors.
+    pub shutdown: CancellationToken,
+}
+
+/// The shared context.
+pub(crate) struct Ctx {
+    pub deps: RunsDeps,
+    projects: Mutex<BTreeMap<String, Arc<Project>>>,
+    /// Wakes the supervisor; a hint without data.
+    pub wake: Notify,
+    /// Wakes the driver of a run.
+    drivers: Mutex<BTreeMap<String, Arc<Notify>>>,
+    /// Beats of the supervisor, for the watchdog.
+    pub beats: std::sync::atomic::AtomicU64,
+    pub hints: super::watch::Watcher,
+    /// Scripts whose environment was made ready, with the digest of their text.
+    warm: Mutex<BTreeMap<PathBuf, u64>>,
+}
+
+fn digest_of(text: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Ctx {
+    pub fn new(deps: RunsDeps, hints: super::watch::Watcher) -> Ctx {
+        Ctx {
+            deps,
+            projects: Mutex::new(BTreeMap::new()),
+            wake: Notify::new(),
+            drivers: Mutex::new(BTreeMap::new()),
+            beats: std::sync::atomic::AtomicU64::new(0),
+            hints,
+            warm: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Whether the environment of a script must still be made ready.
+    pub fn warm_needed(&self, script: &Path, text: &str) -> bool {
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner).get(script) != Some(&digest_of(text))
+    }
+
+    pub fn warmed(&self, script: &Path, text: &str) {
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner).insert(script.to_path_buf(), digest_of(text));
+    }
+
+    pub fn now(&self) -> Millis {
+        self.deps.clock.now()
+    }
+
+    pub fn db(&self) -> &Db {
+        &self.deps.db
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.deps.config
+    }
+
+    pub fn retry(&self) -> RetryPolicy {
+        let r = &self.config().retry;
+        RetryPolicy {
+            max_attempts: i64::from(r.max_attempts),
+            base_delay_ms: i64::try_from(r.base_delay_ms).unwrap_or(i64::MAX),
+            max_delay_ms: i64::try_from(r.max_delay_ms).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Name of the deployment environment in the log tree (`ADW_ENV`).
+    pub fn environment(&self) -> String {
+        let given = self.deps.base_env.get("ADW_ENV").map_or("local", String::as_str);
+        if given.is_empty() || given.contains(['/', '\0']) || given.starts_with('.') { "local".into() } else { given.into() }
+    }
+
+    /// Environment of everything that is started for a project, before phase particulars.
+    pub fn base_env(&self, project: &Project) -> BTreeMap<String, String> {
+        let mut extra = self.config().env_allow.clone();
+        extra.extend(project.config.env_allow.iter().cloned());
+        let mut env = launch::base_env(&self.deps.base_env, &extra);
+        if let Some(python) = &self.config().uv.python {
+            env.insert("UV_PYTHON".into(), python.to_string());
+        }
+        env
+    }
+
+    /// Git in the main checkout of a project.
+    pub fn git(&self, project: &Project) -> Git {
+        Git::new(&project.root, self.base_env(project))
+    }
+
+    /// Worktrees of a project.
+    pub fn worktrees(&self, project: &Project) -> Worktrees {
+        Worktrees::new(self.git(project), project.trees_dir())
+    }
+
+    /// The project of that name.
+    pub fn project(&self, name: &str) -> Option<Arc<Project>> {
+        self.lock_projects().get(name).cloned()
+    }
+
+    /// All projects, by name.
+    pub fn projects(&self) -> Vec<Arc<Project>> {
+        self.lock_projects().values().cloned().collect()
+    }
+
+    pub fn put_project(&self, project: Project) -> Arc<Project> {
+        let project = Arc::new(project);
+        self.lock_projects().insert(project.name.clone(), Arc::clone(&project));
+        project
+    }
+
+    pub fn drop_project(&self, name: &str) {
+        self.lock_projects().remove(name);
+    }
+
+    fn lock_projects(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Project>>> {
+        self.projects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The project that a request means.
+    pub fn wanted_project(&self, name: Option<&str>) -> Result<Arc<Project>, RunsError> {
+        let all = self.projects();
+        let known = || all.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
+        match (name, all.as_slice()) {
+            (_, []) => Err(RunsError::NoProject),
+            (Some(name), _) => self
+                .project(name)
+                .ok_or_else(|| RunsError::UnknownProject { name: name.to_owned(), known: known() }),
+            (None, [only]) => Ok(Arc::clone(only)),
+            (None, _) => Err(RunsError::ProjectNeeded { known: known() }),
+        }
+    }
+
+    /// Loads the configured projects and those added by command. One that cannot be used is left
+    /// out and said, so that the others are served.
+    pub async fn load_projects(&self) -> Result<(), RunsError> {
+        for table in &self.config().projects {
+            match Project::resolve(self.config(), table, "config", &self.deps.automation) {
+                Ok(project) => drop(self.put_project(project)),
+                Err(e) => tracing::error!(project = %table.name, "{e}"),
+            }
+        }
+        for (name, path) in sql::projects(self.db(), &self.deps.host).await? {
+            let Ok(parsed) = name.parse::<ProjectName>() else { continue };
+            if self.project(&name).is_some() {
+                continue;
+            }
+            let table = ProjectConfig::at(parsed, PathBuf::from(&path));
+            match Project::resolve(self.config(), &table, "command", &self.deps.automation) {
+                Ok(project) => drop(self.put_project(project)),
+                Err(e) => tracing::error!(project = name, "{e}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells everybody above that a run is worth reading again, and wakes its driver.
+    pub fn run_changed(&self, adw_id: &str) {
+        if let Ok(id) = adw_id.parse::<RunId>() {
+            self.deps.changes.send(Changed::Run(id));
+        }
+        self.poke(adw_id);
+    }
+
+    /// Wakes the driver of a run, if it has one.
+    pub fn poke(&self, adw_id: &str) {
+        let drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(notify) = drivers.get(adw_id) {
+            notify.notify_one();
+        }
+    }
+
+    /// Wakes every driver.
+    pub fn poke_all(&self) {
+        let drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
+        drivers.values().for_each(|n| n.notify_one());
+    }
+
+    /// The wake-up call of a run's driver.
+    pub fn notify_of(&self, adw_id: &str) -> Arc<Notify> {
+        let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(drivers.entry(adw_id.to_owned()).or_default())
+    }
+
+    pub fn forget_driver(&self, adw_id: &str) {
+        self.drivers.lock().unwrap_or_else(PoisonError::into_inner).remove(adw_id);
+    }
+
+    /// The run that a path of a state or log tree belongs to: the component below `agents/`, or
+    /// the third below the log root.
+    pub fn run_of_path(&self, path: &Path) -> Option<String> {
+        self.projects().iter().find_map(|p| {
+            let component = |root: &Path, n: usize| {
+                path.strip_prefix(root).ok()?.components().nth(n).map(|c| c.as_os_str().to_string_lossy().into_owned())
+            };
+            component(&p.agents_dir(), 0).or_else(|| component(&p.log_root(), 2))
+        })
+    }
+}

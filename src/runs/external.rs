@@ -1,0 +1,171 @@
+//! Runs that the daemon did not start: their state files are read and listed, nothing of theirs is
+//! ever touched.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::ctx::Ctx;
+use super::error::RunsError;
+use super::facts;
+use super::project::Project;
+use super::sql::{self, RunRow};
+use super::state_file::AdwState;
+use super::view::RunStatus;
+use crate::clock::Millis;
+use crate::ids::{IssueNumber, RunId};
+use crate::limits;
+
+/// Looks through the state folders of all projects.
+pub(crate) async fn round(ctx: &Arc<Ctx>) {
+    for project in ctx.projects() {
+        if let Err(e) = look(ctx, &project).await {
+            tracing::warn!(project = project.name, "foreign runs could not be looked at: {e}");
+        }
+    }
+}
+
+async fn look(ctx: &Arc<Ctx>, project: &Project) -> Result<(), RunsError> {
+    let Ok(entries) = std::fs::read_dir(project.agents_dir()) else { return Ok(()) };
+    for entry in entries.flatten().take(limits::EXTERNAL_RUNS_COUNT) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.parse::<RunId>().is_err() || !entry.file_type().is_ok_and(|t| t.is_dir()) {
+            continue;
+        }
+        let known = sql::run(ctx.db(), &name).await?;
+        if known.as_ref().is_some_and(|r| r.origin != "external" || r.project != project.name) {
+            continue;
+        }
+        let Some(row) = describe(ctx, project, &name, &entry.path(), known.as_ref()) else { continue };
+        match known {
+            None => {
+                let mut tx = ctx.db().begin().await?;
+                let row = RunRow { seq: tx.next_counter("runs").await?, ..row };
+                match sql::insert_run(&mut tx, &row).await {
+                    Ok(()) => tx.commit().await?,
+                    Err(e) if e.is_unique() => {}
+                    Err(e) => return Err(e.into()),
+                }
+                ctx.run_changed(&name);
+            }
+            Some(old) if differs(&old, &row) => {
+                sql::update_external(ctx.db(), &row).await?;
+                ctx.run_changed(&name);
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn differs(old: &RunRow, new: &RunRow) -> bool {
+    (&old.status, &old.state, &old.state_problem) != (&new.status, &new.state, &new.state_problem)
+}
+
+/// What the files of a foreign run say; `None` where there is no state file at all.
+fn describe(ctx: &Ctx, project: &Project, adw_id: &str, dir: &Path, known: Option<&RunRow>) -> Option<RunRow> {
+    let file = dir.join("adw_state.json");
+    let (state, problem) = match facts::read_state(&file, adw_id) {
+        Ok(None) => return None,
+        Ok(Some(state)) => (Some(state), None),
+        Err(problem) => (known.and_then(|k| k.state.as_deref()).and_then(|s| AdwState::parse(s.as_bytes()).ok()), Some(problem)),
+    };
+    let changed = modified(&file).unwrap_or_else(|| ctx.now());
+    let alive = crate::lock::is_locked(&dir.join("run.lock")).unwrap_or(false);
+    let silence = i64::try_from(ctx.config().phases.of("build").silence_ms).unwrap_or(i64::MAX);
+    // Only this project's scripts hold a lock; of others, recent writing is the only sign of life.
+    let writes = !project.profile.stdout.markers && ctx.now().since_ms(changed) < silence;
+    let status = state.as_ref().map_or(RunStatus::Lost, |s| status_of(s, alive || writes));
+    let told = state.as_ref().map(|s| facts::told_by(s, project, &project.profile.phase_names(), changed)).unwrap_or_default();
+    let text = |key: &str| state.as_ref().and_then(|s| s.text(key));
+    let issue = text("issue_number").and_then(|n| n.parse::<IssueNumber>().ok()).map_or_else(|| "0".to_owned(), |n| n.to_string());
+    let created = known.map_or(changed, |k| Millis(k.created_at));
+    let phases = serde_json::to_string(&project.profile.sequence).unwrap_or_default();
+    Some(RunRow {
+        adw_id: adw_id.to_owned(),
+        seq: 0,
+        project: project.name.clone(),
+        issue_number: issue,
+        host: ctx.deps.host.clone(),
+        origin: "external".into(),
+        profile: project.profile.name.clone(),
+        status: status.as_str().into(),
+        active: false,
+        stop_requested: false,
+        revision: 1,
+        priority: 0,
+        todo: phases.clone(),
+        phases,
+        floors: "{}".into(),
+        digest: String::new(),
+        model: text("model"),
+        skip_cleanup: true,
+        triggered_by: text("triggered_by").unwrap_or_else(|| "manual".into()),
+        transport: "none".into(),
+        request_id: text("mcp_request_id"),
+        user_id: text("mcp_user_id"),
+        created_at: created.0,
+        queued_at: created.0,
+        started_at: Some(created.0),
+        ended_at: status.is_terminal().then_some(changed.0),
+        retry_at: None,
+        issue_title: told.issue_title,
+        issue_class: told.issue_class,
+        branch: told.branch,
+        base_branch: text("base_branch"),
+        base_commit: text("base_commit"),
+        worktree: told.worktree_path.as_deref().map(|p| if Path::new(p).exists() { "present" } else { "removed" }.to_owned()),
+        worktree_path: told.worktree_path,
+        plan_file: told.plan_file,
+        pr_url: told.pr_url,
+        failure: None,
+        run_usage: told.usage,
+        cost_usd: told.cost_usd,
+        state: told.state,
+        state_at: Some(changed.0),
+        state_problem: problem,
+    })
+}
+
+fn modified(path: &Path) -> Option<Millis> {
+    let time = std::fs::metadata(path).ok()?.modified().ok()?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok().map(Millis)
+}
+
+/// The status of a foreign run: from `phase_status` where the layout has one, else from what it
+/// got done. A run that is in the middle and has no living process is lost, not in progress.
+fn status_of(state: &AdwState, alive: bool) -> RunStatus {
+    if alive {
+        return RunStatus::Running;
+    }
+    let phases = state.phase_status();
+    let any = |word: &str| phases.values().any(|s| s == word);
+    if any("failed") {
+        RunStatus::Failed
+    } else if any("skipped") {
+        RunStatus::Skipped
+    } else if !phases.is_empty() && phases.values().all(|s| s == "completed") {
+        RunStatus::Completed
+    } else if phases.is_empty() && (state.flag("pr_created") == Some(true) || state.last_review().is_some_and(|r| r.success)) {
+        RunStatus::Completed
+    } else {
+        RunStatus::Lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_run_without_a_living_process_is_never_in_progress() {
+        let of = |text: &str, alive| status_of(&AdwState::parse(text.as_bytes()).unwrap(), alive);
+        assert_eq!(of(r#"{"phase_status":{"plan":"completed","build":"in_progress"}}"#, false), RunStatus::Lost);
+        assert_eq!(of(r#"{"phase_status":{"plan":"completed","build":"in_progress"}}"#, true), RunStatus::Running);
+        assert_eq!(of(r#"{"phase_status":{"plan":"completed","build":"failed"}}"#, false), RunStatus::Failed);
+        assert_eq!(of(r#"{"phase_status":{"plan":"completed","build":"completed","review":"completed"}}"#, false), RunStatus::Completed);
+        assert_eq!(of(r#"{"phase_status":{"plan":"skipped"}}"#, false), RunStatus::Skipped);
+        assert_eq!(of(r#"{"pr_created":true}"#, false), RunStatus::Completed);
+        assert_eq!(of(r#"{"adw_id":"x"}"#, false), RunStatus::Lost);
+    }
+}

@@ -1,0 +1,290 @@
+//! Answers: pure reads of the database and of the log files.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ctx::Ctx;
+use super::error::RunsError;
+use super::project::Project;
+use super::sql::{self, AttemptRow, RunRow};
+use super::tail;
+use super::trigger::{invalid, known_phase};
+use super::view::{
+    AttemptView, ListFilter, LogPage, LogQuery, PhaseView, ProjectView, RunPage, RunStatus, RunSummary, RunView, Usage,
+};
+use crate::changes::Changed;
+use crate::clock::Millis;
+use crate::limits;
+
+async fn row_of(ctx: &Ctx, adw_id: &str) -> Result<RunRow, RunsError> {
+    sql::run(ctx.db(), adw_id).await?.ok_or_else(|| RunsError::UnknownRun { adw_id: adw_id.chars().take(100).collect() })
+}
+
+/// Everything known about a run.
+pub(super) async fn get(ctx: &Ctx, adw_id: &str) -> Result<RunView, RunsError> {
+    let row = row_of(ctx, adw_id).await?;
+    let attempts = sql::attempts(ctx.db(), adw_id).await?;
+    let position = if row.status() == RunStatus::Queued { position(ctx, &row).await? } else { None };
+    Ok(view(ctx, &row, &attempts, position))
+}
+
+async fn position(ctx: &Ctx, row: &RunRow) -> Result<Option<i64>, RunsError> {
+    let active = sql::active_runs(ctx.db(), &row.host).await?;
+    let place = active.iter().filter(|r| r.status() == RunStatus::Queued).position(|r| r.adw_id == row.adw_id);
+    Ok(place.and_then(|p| i64::try_from(p + 1).ok()))
+}
+
+fn time(ms: Option<i64>) -> Option<String> {
+    ms.map(|t| Millis(t).rfc3339())
+}
+
+fn view(ctx: &Ctx, row: &RunRow, attempts: &[AttemptRow], queue_position: Option<i64>) -> RunView {
+    let usage: serde_json::Map<String, serde_json::Value> =
+        row.run_usage.as_deref().and_then(|u| serde_json::from_str(u).ok()).unwrap_or_default();
+    let usage_of = |part: &str| usage.get(part).and_then(|u| serde_json::from_value::<Usage>(u.clone()).ok());
+    let facts = row.facts(attempts);
+    let current = if row.active { facts.current_phase().map(str::to_owned) } else { None };
+    RunView {
+        adw_id: row.adw_id.clone(),
+        project: row.project.clone(),
+        issue_number: row.issue_number.clone(),
+        issue_title: row.issue_title.clone(),
+        issue_class: row.issue_class.clone(),
+        status: row.status(),
+        origin: row.origin.clone(),
+        triggered_by: row.triggered_by.clone(),
+        host: row.host.clone(),
+        current_phase: current,
+        phases: phases(row, attempts, &usage_of),
+        queue_position,
+        priority: row.priority,
+        model: row.model.clone(),
+        skip_cleanup: row.skip_cleanup,
+        created_at: Millis(row.created_at).rfc3339(),
+        started_at: time(row.started_at),
+        ended_at: time(row.ended_at),
+        retry_at: time(row.retry_at.filter(|at| *at > ctx.now().0)),
+        branch: row.branch.clone(),
+        base_branch: row.base_branch.clone(),
+        base_commit: row.base_commit.clone(),
+        worktree_path: row.worktree_path.clone(),
+        worktree: row.worktree.clone(),
+        plan_file: row.plan_file.clone(),
+        pr_url: row.pr_url.clone(),
+        usage: usage_of("total"),
+        failure: row.failure(),
+        state: row.state.as_deref().and_then(|s| serde_json::from_str(s).ok()),
+        state_age_ms: row.state_at.map(|at| ctx.now().since_ms(Millis(at)).max(0)),
+        state_problem: row.state_problem.clone(),
+        revision: row.revision,
+    }
+}
+
+fn phases(row: &RunRow, attempts: &[AttemptRow], usage_of: &dyn Fn(&str) -> Option<Usage>) -> Vec<PhaseView> {
+    let floors = row.facts(&[]).floors;
+    let todo = row.todo();
+    row.phases()
+        .into_iter()
+        .map(|phase| {
+            let own: Vec<&AttemptRow> = attempts.iter().filter(|a| a.phase == phase).collect();
+            let floor = if todo.contains(&phase) { floors.get(&phase).copied().unwrap_or(0) } else { 0 };
+            let last = own.iter().rev().find(|a| a.attempt > floor);
+            PhaseView {
+                status: last.map_or_else(|| "pending".to_owned(), |a| a.status.clone()),
+                usage: usage_of(&phase),
+                attempts: own.into_iter().map(attempt_view).collect(),
+                phase,
+            }
+        })
+        .collect()
+}
+
+fn attempt_view(a: &AttemptRow) -> AttemptView {
+    AttemptView {
+        attempt: a.attempt,
+        status: a.status(),
+        started_at: Millis(a.started_at).rfc3339(),
+        ended_at: time(a.ended_at),
+        exit_code: a.exit_code,
+        exit_signal: a.exit_signal,
+        failure: a.failure(),
+        head_commit: a.head_commit.clone(),
+        dir: a.dir.clone(),
+    }
+}
+
+/// A page of runs.
+pub(super) async fn list(ctx: &Ctx, filter: &ListFilter) -> Result<RunPage, RunsError> {
+    let limit = filter.limit.unwrap_or(limits::LIST_DEFAULT_COUNT);
+    if !(1..=limits::LIST_PAGE_COUNT).contains(&limit) {
+        return Err(invalid("limit", &limit.to_string(), format!("1 to {}", limits::LIST_PAGE_COUNT)));
+    }
+    let before = match filter.cursor.as_deref() {
+        None => None,
+        Some(c) => Some(c.strip_prefix('s').and_then(|n| n.parse::<i64>().ok()).ok_or_else(|| {
+            invalid("cursor", c, "the next_cursor of an earlier page")
+        })?),
+    };
+    if let Some(name) = filter.project.as_deref() {
+        ctx.wanted_project(Some(name))?;
+    }
+    let (mut rows, total) = sql::list(ctx.db(), filter, before, i64::from(limit) + 1).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next_cursor = if more { rows.last().map(|r| format!("s{}", r.seq)) } else { None };
+    let mut workflows = Vec::with_capacity(rows.len());
+    for row in rows {
+        let attempts = if row.active { sql::attempts(ctx.db(), &row.adw_id).await? } else { vec![] };
+        workflows.push(summary(&row, &attempts));
+    }
+    Ok(RunPage { workflows, total, next_cursor })
+}
+
+fn summary(row: &RunRow, attempts: &[AttemptRow]) -> RunSummary {
+    let failure = row.failure();
+    let current = if row.active { row.facts(attempts).current_phase().map(str::to_owned) } else { None };
+    RunSummary {
+        adw_id: row.adw_id.clone(),
+        project: row.project.clone(),
+        issue_number: row.issue_number.clone(),
+        issue_title: row.issue_title.clone(),
+        status: row.status(),
+        origin: row.origin.clone(),
+        current_phase: current,
+        triggered_by: row.triggered_by.clone(),
+        created_at: Millis(row.created_at).rfc3339(),
+        ended_at: time(row.ended_at),
+        branch: row.branch.clone(),
+        pr_url: row.pr_url.clone(),
+        failure_class: failure.as_ref().map(|f| f.class),
+        failure_message: failure.map(|f| f.message),
+        cost_usd: row.cost_usd,
+    }
+}
+
+/// A place in a run's logs: phase, attempt, and the tail's own cursor.
+struct Place {
+    phase: String,
+    attempt: i64,
+    offset: String,
+}
+
+impl Place {
+    fn parse(text: &str) -> Option<Place> {
+        let mut parts = text.splitn(3, '.');
+        let (phase, attempt, offset) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+        Some(Place { phase: phase.to_owned(), attempt, offset: offset.to_owned() })
+    }
+}
+
+/// A page of a log.
+pub(super) async fn logs(ctx: &Ctx, adw_id: &str, query: &LogQuery) -> Result<LogPage, RunsError> {
+    let row = row_of(ctx, adw_id).await?;
+    let limit = query.limit.unwrap_or(limits::LOG_DEFAULT_COUNT);
+    if !(1..=limits::LOG_PAGE_COUNT).contains(&limit) {
+        return Err(invalid("limit", &limit.to_string(), format!("1 to {}", limits::LOG_PAGE_COUNT)));
+    }
+    if let (Some(phase), Some(project)) = (query.phase.as_deref(), ctx.project(&row.project)) {
+        known_phase(&project, phase)?;
+    }
+    let attempts = sql::attempts(ctx.db(), adw_id).await?;
+    let bad_cursor = |c: &str| invalid("after", c, "the `next` of an earlier page of the same run");
+    let place = match query.after.as_deref() {
+        None => None,
+        Some(c) => Some(Place::parse(c).filter(|p| query.phase.as_ref().is_none_or(|q| q == &p.phase)).ok_or_else(|| bad_cursor(c))?),
+    };
+    let found = match &place {
+        Some(p) => attempts.iter().find(|a| a.phase == p.phase && a.attempt == p.attempt),
+        None if query.phase.is_none() && !query.tail => attempts.first(),
+        None => attempts.iter().rev().find(|a| query.phase.as_ref().is_none_or(|q| q == &a.phase)),
+    };
+    let Some(attempt) = found else {
+        if let Some(c) = query.after.as_deref().filter(|_| !attempts.is_empty()) {
+            return Err(bad_cursor(c));
+        }
+        return Ok(nothing_yet(&row, query));
+    };
+    let path = Path::new(&attempt.dir).join("execution.log");
+    let offset = place.as_ref().map(|p| p.offset.as_str());
+    let tail_from = query.tail && place.is_none();
+    let page = tail::page(&path, offset, limit as usize, tail_from).map_err(|e| match e {
+        tail::TailError::Cursor(_) => bad_cursor(query.after.as_deref().unwrap_or_default()),
+        tail::TailError::Io(source) => RunsError::Io { operation: "cannot read", path: path.display().to_string(), source },
+    })?;
+    let ended = attempt.ended_at.is_some();
+    // A follower that named no phase is led on to the next attempt when this one is read.
+    let later = if query.phase.is_none() && ended && !page.more { after(&attempts, attempt) } else { None };
+    let next = match later {
+        Some(next) => format!("{}.{}.0", next.phase, next.attempt),
+        None => format!("{}.{}.{}", attempt.phase, attempt.attempt, page.next),
+    };
+    Ok(LogPage {
+        adw_id: row.adw_id.clone(),
+        phase: attempt.phase.clone(),
+        attempt: attempt.attempt,
+        lines: page.lines,
+        next,
+        more: page.more || later.is_some(),
+        ended: ended && (query.phase.is_some() || !row.active),
+    })
+}
+
+fn after<'a>(attempts: &'a [AttemptRow], of: &AttemptRow) -> Option<&'a AttemptRow> {
+    let at = attempts.iter().position(|a| a.phase == of.phase && a.attempt == of.attempt)?;
+    attempts.get(at + 1)
+}
+
+fn nothing_yet(row: &RunRow, query: &LogQuery) -> LogPage {
+    let phase = query.phase.clone().or_else(|| row.todo().first().cloned()).unwrap_or_default();
+    LogPage {
+        adw_id: row.adw_id.clone(),
+        next: format!("{phase}.1.0"),
+        phase,
+        attempt: 1,
+        lines: vec![],
+        more: false,
+        ended: !row.active,
+    }
+}
+
+/// Waits for the end of a run.
+pub(super) async fn wait(ctx: &Arc<Ctx>, adw_id: &str, timeout: Duration, progress: &mut (dyn FnMut(&RunView) + Send)) -> Result<RunView, RunsError> {
+    let mut changes = ctx.deps.changes.subscribe();
+    let begun = Instant::now();
+    loop {
+        let view = get(ctx, adw_id).await?;
+        progress(&view);
+        let left = timeout.saturating_sub(begun.elapsed());
+        if view.status.is_terminal() || left.is_zero() || ctx.deps.shutdown.is_cancelled() {
+            return Ok(view);
+        }
+        let pause = left.min(Duration::from_millis(limits::WAIT_HEARTBEAT_MS));
+        let _ = tokio::time::timeout(pause, async {
+            loop {
+                match changes.next().await {
+                    Some(Changed::Run(id)) if id.as_str() != adw_id => {}
+                    Some(_) => return,
+                    None => std::future::pending().await,
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// A served project, as shown.
+pub(super) async fn project_view(ctx: &Ctx, project: &Project) -> Result<ProjectView, RunsError> {
+    Ok(ProjectView {
+        name: project.name.clone(),
+        path: project.root.display().to_string(),
+        profile: project.profile.name.clone(),
+        profile_reason: project.profile_reason.clone(),
+        base_branch: project.base_branch(),
+        remote: project.remote(),
+        agent: project.agent(),
+        forge: project.forge(),
+        source: project.source.to_owned(),
+        active_runs: sql::active_of_project(ctx.db(), &ctx.deps.host, &project.name).await?,
+    })
+}

@@ -1,0 +1,177 @@
+//! A throw-away PostgreSQL server, one for each test process, started by the first test that asks.
+//!
+//! It listens on a Unix socket only, in a short folder under /tmp, with fsync off. It ends with the
+//! test process however that ends: a watchdog shell reads a pipe of which this process holds the
+//! other end, and at end of file stops the server and removes the folder.
+
+// Tests may start processes; the ban is for the program.
+#![allow(clippy::disallowed_methods)]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The server of this test process.
+struct Server {
+    /// Folder of the socket; short, because a socket's path is bounded.
+    folder: PathBuf,
+    /// Where `createdb` and the others are.
+    bin: PathBuf,
+    /// Closed by the kernel when this process ends; the watchdog waits for that.
+    _watchdog: ChildStdin,
+}
+
+static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// The URL of a fresh, empty database; `None` (said loudly) where there is no PostgreSQL.
+pub fn fresh_database() -> Option<String> {
+    let server = SERVER.get_or_init(start).as_ref()?;
+    let name = format!("t{}", DATABASES.fetch_add(1, Ordering::SeqCst));
+    let folder = server.folder.display();
+    let output = Command::new(server.bin.join("createdb"))
+        .args(["-h", &folder.to_string(), "-U", "postgres", &name])
+        .output()
+        .expect("createdb starts");
+    assert!(output.status.success(), "createdb: {}", String::from_utf8_lossy(&output.stderr));
+    Some(format!("postgres:///{name}?host={folder}&user=postgres"))
+}
+
+/// Starts the server; `None` where there is none to start.
+fn start() -> Option<Server> {
+    let Some(bin) = find_binaries() else {
+        // Straight to the file descriptor, because libtest keeps what `eprintln!` of a passing
+        // test says to itself, and a skipped engine must be seen.
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nSKIPPED (PostgreSQL not found): apt-get install postgresql, or put initdb and \
+             pg_ctl on the PATH; only SQLite was tested\n"
+        );
+        return None;
+    };
+    let user = unprivileged_user();
+    let folder = PathBuf::from(format!("/tmp/adwpg-{}", std::process::id()));
+    fs::create_dir(&folder).expect("the server's folder is new");
+    // Searchable by the tests, whatever user the server runs as.
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("chmod");
+    if let Some(user) = &user {
+        chown(&folder, Some(user.uid), Some(user.gid)).expect("chown");
+    }
+    let watchdog = start_watchdog(&bin, &folder, user.as_ref());
+    let data = folder.join("data");
+    let log = folder.join("log");
+    run_as(user.as_ref(), &bin.join("initdb"), &folder, |command| {
+        command.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust"]);
+        command.args(["-E", "UTF8", "--locale", "C", "--no-sync"]);
+    });
+    let options = format!(
+        "-k {} -c listen_addresses= -c fsync=off -c synchronous_commit=off \
+         -c full_page_writes=off -c max_connections=300 -c shared_buffers=32MB",
+        folder.display()
+    );
+    run_as(user.as_ref(), &bin.join("pg_ctl"), &folder, |command| {
+        command.arg("-D").arg(&data).arg("-l").arg(&log).args(["-w", "-t", "60"]);
+        command.args(["-o", &options, "start"]);
+    });
+    Some(Server { folder, bin, _watchdog: watchdog })
+}
+
+/// The newest installed version, else what is on the `PATH`.
+fn find_binaries() -> Option<PathBuf> {
+    let complete = |folder: &PathBuf| {
+        ["initdb", "pg_ctl", "createdb"].iter().all(|name| folder.join(name).is_file())
+    };
+    let version = |folder: &PathBuf| {
+        let name = folder.parent().and_then(Path::file_name).unwrap_or_default();
+        name.to_string_lossy().parse::<u32>().unwrap_or(0)
+    };
+    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest =
+        installed.map(|entry| entry.path().join("bin")).filter(complete).max_by_key(version);
+    newest.or_else(|| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).find(complete)
+    })
+}
+
+/// Somebody for root to become: PostgreSQL refuses to run as root.
+struct User {
+    name: String,
+    uid: u32,
+    gid: u32,
+}
+
+fn unprivileged_user() -> Option<User> {
+    if !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let known = ["postgres", "nobody"].iter().find_map(|name| {
+        let user = nix::unistd::User::from_name(name).ok().flatten()?;
+        Some(User { name: (*name).to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw() })
+    });
+    Some(known.expect("root needs a user postgres or nobody to run PostgreSQL as"))
+}
+
+/// A command as that user; the working folder is one that the user may enter.
+fn command_as(user: Option<&User>, program: &Path, folder: &Path) -> Command {
+    let mut command = match user {
+        Some(user) => {
+            let mut command = Command::new("runuser");
+            command.args(["-u", &user.name, "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    command.current_dir(folder);
+    command
+}
+
+fn run_as(
+    user: Option<&User>,
+    program: &Path,
+    folder: &Path,
+    arguments: impl FnOnce(&mut Command),
+) {
+    let mut command = command_as(user, program, folder);
+    arguments(&mut command);
+    // The output goes to a file, not to a pipe: the server would keep a pipe open for ever.
+    let out = fs::File::create(folder.join("setup")).expect("a file for the output");
+    let err = out.try_clone().expect("its second descriptor");
+    let status = command.stdin(Stdio::null()).stdout(out).stderr(err).status();
+    let said = || {
+        let read = |name| fs::read_to_string(folder.join(name)).unwrap_or_default();
+        format!("{}\n{}", read("setup"), read("log"))
+    };
+    assert!(status.is_ok_and(|status| status.success()), "{}: {}", program.display(), said());
+}
+
+fn start_watchdog(bin: &Path, folder: &Path, user: Option<&User>) -> ChildStdin {
+    const SCRIPT: &str = "cat >/dev/null; \"$1/pg_ctl\" -D \"$2/data\" -m immediate -w stop; \
+                          rm -rf \"$2/data\" \"$2\"/.s.* \"$2/log\" \"$2/setup\"; rmdir \"$2\"";
+    // As the tests' own user and with what is needed to become the server's: root may remove
+    // everything, an ordinary user owns everything.
+    let script = match user {
+        Some(user) => SCRIPT.replacen("\"$1/", &format!("runuser -u {} -- \"$1/", user.name), 1),
+        None => SCRIPT.to_owned(),
+    };
+    // Never waited for: it outlives this process by design.
+    #[allow(clippy::zombie_processes)]
+    let mut child = Command::new("sh")
+        .args(["-c", &script, "sh"])
+        .arg(bin)
+        .arg(folder)
+        .current_dir("/")
+        // Out of the terminal's group: Ctrl-C is for the tests, and their end is its sign.
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sh starts");
+    child.stdin.take().expect("its input is a pipe")
+}
