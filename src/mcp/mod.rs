@@ -1,0 +1,23 @@
+//! The MCP layer: one handler for every transport, in every revision of the protocol.
+//!
+//! Only this folder names rmcp's server. Below it nobody knows MCP; what is here knows neither
+//! SQL nor processes, only [`crate::runs::Runs`] and plain data.
+
+pub mod args;
+pub mod bounds;
+pub mod caller;
+pub mod completion;
+pub mod error;
+pub mod prompts;
+pub mod resources;
+pub mod schema;
+pub mod server;
+pub mod subscriptions;
+pub mod tasks;
+pub mod tools;
+pub mod tools_runs;
+pub mod transport;
+pub mod wait;
+
+pub use server::{AdwServer, McpDeps};
+pub use transport::{HttpConfig, bridge, http_router, serve_http, serve_unix};

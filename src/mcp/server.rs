@@ -1,0 +1,388 @@
+//! The handler: what the protocol asks, sent to where it is answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::model::{
+    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
+    CompleteResult, DiscoverResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
+    GetTaskResult, Implementation, InitializeRequestParams, InitializeResult, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+    SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
+};
+use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::args::{clip, nearest};
+use super::bounds::{STATIC_TTL_MS, STREAMS_COUNT};
+use super::caller::caller;
+use super::error::{ToolError, resource_not_found};
+use super::resources::RunUri;
+use super::subscriptions::{Watched, acceptable, pump};
+use super::tools::{Catalogue, TOOLS};
+use super::{completion, prompts, resources, tasks, tools_runs};
+use crate::auth::{Action, Principal, Transport};
+use crate::clock::Clock;
+use crate::runs::Runs;
+
+/// What the layer is made from.
+#[derive(Clone)]
+pub struct McpDeps {
+    /// The runs slice.
+    pub runs: Runs,
+    /// Whether the tools that start runs are offered at all.
+    pub trigger_tools_enabled: bool,
+    /// The program's version, for clients.
+    pub version: &'static str,
+    /// Where "a week ago" is counted from.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What a model is told about the server as a whole.
+const INSTRUCTIONS: &str = "adwd turns an issue number into a reviewed branch and pull request. \
+    trigger_adw_workflow starts a run (phases plan, build, review) and answers at once with its \
+    adw_id; wait_adw_workflow waits for it in steps of at most 50 s; get_adw_state tells where it \
+    stands and why it failed, get_adw_logs what it printed. Runs go on when you stop waiting or \
+    disconnect. Errors come as {\"error\": {code, message, hint}}: do what the hint says. Before \
+    you trigger again, look at list_adw_workflows: an issue has one active run at a time.";
+
+/// The handler of one connection (unix socket) or one request (HTTP).
+#[derive(Clone)]
+pub struct AdwServer {
+    shared: Arc<Shared>,
+    principal: Principal,
+    watched: Watched,
+    gone: CancellationToken,
+}
+
+struct Shared {
+    deps: McpDeps,
+    catalogue: Catalogue,
+    streams: Arc<Semaphore>,
+    stopping: CancellationToken,
+}
+
+impl AdwServer {
+    /// A handler to make connections' handlers from. When `stopping` is cancelled, event streams
+    /// end with a result and waits answer early.
+    #[must_use]
+    pub fn new(deps: McpDeps, stopping: CancellationToken) -> AdwServer {
+        let shared = Shared {
+            catalogue: Catalogue::new(deps.trigger_tools_enabled),
+            deps,
+            streams: Arc::new(Semaphore::new(STREAMS_COUNT)),
+            stopping,
+        };
+        AdwServer {
+            shared: Arc::new(shared),
+            principal: Principal::loopback(),
+            watched: Watched::list(),
+            gone: CancellationToken::new(),
+        }
+    }
+
+    /// The handler of a new connection or request by `principal`; `gone` is cancelled when the
+    /// connection has ended.
+    #[must_use]
+    pub fn of(&self, principal: Principal, gone: CancellationToken) -> AdwServer {
+        AdwServer { shared: self.shared.clone(), principal, watched: Watched::list(), gone }
+    }
+
+    pub(super) fn runs(&self) -> &Runs {
+        &self.shared.deps.runs
+    }
+
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    pub(super) fn stopping(&self) -> &CancellationToken {
+        &self.shared.stopping
+    }
+
+    /// A place among the streams and waits that may be open at once.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ToolError> {
+        self.shared.streams.clone().try_acquire_owned().map_err(|_| {
+            ToolError::new(
+                "busy",
+                format!("{STREAMS_COUNT} streams and waits are open, which is the most"),
+                "ask get_adw_state now and then instead of waiting",
+            )
+        })
+    }
+
+    fn tool(&self, name: &str) -> Result<&'static super::tools::ToolDef, Refused> {
+        let Some((def, _)) = self.shared.catalogue.find(name) else {
+            return Err(self.unknown_tool(name));
+        };
+        if self.principal.allows(def.action) {
+            return Ok(def);
+        }
+        Err(Refused::Tool(ToolError::new(
+            "not_allowed",
+            format!("{name} is for the daemon's own user and not offered over HTTP"),
+            "run `adwd project` in a shell, or connect through `adwd stdio`",
+        )))
+    }
+
+    fn unknown_tool(&self, name: &str) -> Refused {
+        if TOOLS.iter().any(|def| def.name == name) {
+            return Refused::Tool(ToolError::new(
+                "disabled",
+                format!("{name} is switched off: this daemon starts no runs over MCP"),
+                "use `adwd trigger` in a shell, or switch it on in the daemon's configuration",
+            ));
+        }
+        let names = self.shared.catalogue.names();
+        let near = nearest(name, &names)
+            .map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        let message = format!("Unknown tool: {}{near}", clip(name));
+        Refused::Protocol(ErrorData::invalid_params(message, None))
+    }
+}
+
+/// Why a tool is not called: as a result for the model, or as a protocol error.
+enum Refused {
+    Tool(ToolError),
+    Protocol(ErrorData),
+}
+
+/// All lists fit on one page, so no cursor was ever given out.
+fn first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
+    match request.and_then(|request| request.cursor) {
+        None => Ok(()),
+        Some(cursor) => {
+            let message = format!("Unknown cursor {:?}: the list has one page", clip(&cursor));
+            Err(ErrorData::invalid_params(message, None))
+        }
+    }
+}
+
+impl ServerHandler for AdwServer {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_prompts()
+            .enable_completions()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .enable_resources_list_changed()
+            .enable_tasks()
+            .build();
+        let info = Implementation::new("adwd", self.shared.deps.version)
+            .with_title("ADW daemon")
+            .with_description("Issue numbers become reviewed branches and pull requests");
+        ServerConfig::new(capabilities).with_server_info(info).with_instructions(INSTRUCTIONS)
+    }
+
+    /// Before 2026-07-28 a stateless HTTP server has no way to send notifications of its own
+    /// accord, so it does not claim that it will.
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut info = self.negotiate_initialize(&request)?;
+        if self.principal.transport == Transport::Http
+            && let Some(resources) = info.capabilities.resources.as_mut()
+        {
+            resources.subscribe = None;
+            resources.list_changed = None;
+        }
+        Ok(info)
+    }
+
+    async fn discover(
+        &self,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<DiscoverResult, ErrorData> {
+        let versions = self.supported_protocol_versions().into_owned();
+        Ok(DiscoverResult::from_server_info(versions, self.get_info())
+            .with_ttl_ms(STATIC_TTL_MS)
+            .with_cache_scope(CacheScope::Private))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.shared.catalogue.find(name).map(|(_, tool)| tool.clone())
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        first_page(request)?;
+        Ok(ListToolsResult::with_all_items(self.shared.catalogue.list(&self.principal))
+            .with_ttl_ms(STATIC_TTL_MS)
+            .with_cache_scope(CacheScope::Private))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let answer = match self.tool(&request.name) {
+            Ok(def) => tools_runs::call(self, def, &request, &context).await,
+            Err(Refused::Tool(error)) => Err(error),
+            Err(Refused::Protocol(error)) => return Err(error),
+        };
+        Ok(answer.unwrap_or_else(|error| {
+            tracing::debug!(tool = %request.name, code = %error.code, "a tool refused");
+            error.into_result().into()
+        }))
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        first_page(request)?;
+        resources::list(self.runs()).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        first_page(request)?;
+        Ok(resources::templates())
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        Ok(resources::read(self.runs(), &request.uri).await?.into())
+    }
+
+    async fn list_prompts(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        first_page(request)?;
+        Ok(prompts::list())
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        Ok(prompts::get(self.runs(), self.shared.deps.clock.as_ref(), &request).await?.into())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        completion::complete(self.runs(), &request).await
+    }
+
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        Some(acceptable(requested))
+    }
+
+    /// Returning is the graceful end: the client gets a result instead of a torn stream.
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let _place = self.place().map_err(ToolError::into_protocol)?;
+        let watched = Watched::of(context.accepted());
+        tokio::select! {
+            () = pump(self.runs(), &watched, context.sink(), self.stopping()) => {}
+            () = context.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        if self.principal.transport != Transport::Unix {
+            return;
+        }
+        // One pump a connection; it ends with the connection, whichever side ends it.
+        let (server, peer) = (self.clone(), context.peer);
+        let stop = self.gone.child_token();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = pump(server.runs(), &server.watched, &peer, &stop) => {}
+                () = server.stopping().cancelled() => {}
+            }
+        });
+    }
+
+    #[allow(deprecated, reason = "clients before 2026-07-28 know no other way")]
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let Some(uri) = RunUri::parse(&request.uri) else {
+            return Err(resource_not_found(&request.uri, "no such resource can be watched"));
+        };
+        if self.watched.add(uri) {
+            return Ok(());
+        }
+        Err(ErrorData::invalid_params("too many resources are watched; unsubscribe some", None))
+    }
+
+    #[allow(deprecated, reason = "clients before 2026-07-28 know no other way")]
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        if let Some(uri) = RunUri::parse(&request.uri) {
+            self.watched.remove(&uri);
+        }
+        Ok(())
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        let run = self.runs().get(&request.task_id).await;
+        let run = run.map_err(|error| tasks::task_error(&request.task_id, error))?;
+        Ok(GetTaskResult::new(tasks::detailed(run)))
+    }
+
+    /// A run asks its client nothing, so there is nothing to answer; answers to questions that
+    /// are not open are ignored, as the extension says.
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let run = self.runs().get(&request.task_id).await;
+        run.map(|_| ()).map_err(|error| tasks::task_error(&request.task_id, error))
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let caller = caller(&self.principal, &context);
+        debug_assert!(self.principal.allows(Action::Steer));
+        let cancelled = self.runs().cancel(&caller, &request.task_id).await;
+        cancelled.map(|_| ()).map_err(|error| tasks::task_error(&request.task_id, error))
+    }
+}
+
+/// The grace that event streams and waits get to end by themselves.
+pub(super) async fn after(token: &CancellationToken, grace: Duration) {
+    token.cancelled().await;
+    tokio::time::sleep(grace).await;
+}

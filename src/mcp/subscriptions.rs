@@ -1,0 +1,333 @@
+//! Who wants to hear of changes, and at what pace they are told.
+//!
+//! A change is a hint: the notification says "read again" and carries nothing. So many changes
+//! become one notification, and none is lost for good: what came too early is told when its time
+//! has come.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rmcp::model::{ResourceUpdatedNotificationParam, SubscriptionFilter};
+use rmcp::service::SubscriptionSink;
+use rmcp::{Peer, RoleServer};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::bounds::{LIST_CHANGED_GAP_MS, UPDATED_GAP_MS, WATCHED_COUNT};
+use super::resources::{self, RunUri};
+use crate::changes::Changed;
+use crate::runs::Runs;
+
+/// What one client watches.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    uris: Arc<Mutex<BTreeSet<RunUri>>>,
+    list: bool,
+}
+
+impl Watched {
+    /// A client that hears of changes of the list, and of resources it asks for later.
+    #[must_use]
+    pub fn list() -> Watched {
+        Watched { list: true, ..Watched::default() }
+    }
+
+    /// What an accepted filter asks for.
+    #[must_use]
+    pub fn of(filter: &SubscriptionFilter) -> Watched {
+        let uris = filter.resource_subscriptions.iter().flatten();
+        Watched {
+            uris: Arc::new(Mutex::new(uris.filter_map(|uri| RunUri::parse(uri)).collect())),
+            list: filter.resources_list_changed == Some(true),
+        }
+    }
+
+    /// Watches one more; false where it watches too many already.
+    #[must_use]
+    pub fn add(&self, uri: RunUri) -> bool {
+        let mut uris = self.uris();
+        uris.len() < WATCHED_COUNT && {
+            uris.insert(uri);
+            true
+        }
+    }
+
+    /// Watches one less.
+    pub fn remove(&self, uri: &RunUri) {
+        self.uris().remove(uri);
+    }
+
+    /// The notices that a change may call for.
+    fn touched(&self, changed: &Changed) -> Vec<Notice> {
+        let uris = self.uris();
+        let of = |pick: &dyn Fn(&RunUri) -> bool| {
+            uris.iter().filter(|uri| pick(uri)).cloned().map(Notice::Updated).collect()
+        };
+        let (mut touched, list): (Vec<Notice>, bool) = match changed {
+            Changed::Run(id) => (of(&|uri| uri.shows(id)), true),
+            Changed::Queue => (of(&|uri| *uri == RunUri::Runs), false),
+            Changed::Project(_) => (Vec::new(), true),
+            Changed::Lagged => (of(&|_| true), true),
+            Changed::Execution(_) | Changed::Writing(_) => (Vec::new(), false),
+        };
+        if list && self.list {
+            touched.push(Notice::List);
+        }
+        touched
+    }
+
+    fn uris(&self) -> MutexGuard<'_, BTreeSet<RunUri>> {
+        // The set is whole after every statement, so a poisoned lock is as good as another.
+        self.uris.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part of a requested filter that can be served.
+#[must_use]
+pub fn acceptable(requested: &SubscriptionFilter) -> SubscriptionFilter {
+    let mut accepted = SubscriptionFilter::new();
+    accepted.resources_list_changed = requested.resources_list_changed;
+    accepted.resource_subscriptions = requested.resource_subscriptions.as_ref().map(|uris| {
+        uris.iter()
+            .filter(|uri| RunUri::parse(uri).is_some())
+            .take(WATCHED_COUNT)
+            .cloned()
+            .collect()
+    });
+    accepted
+}
+
+/// Something worth telling.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Notice {
+    /// A resource reads differently.
+    Updated(RunUri),
+    /// The list of resources is another.
+    List,
+}
+
+impl Notice {
+    fn gap_ms(&self) -> i64 {
+        match self {
+            Notice::Updated(_) => UPDATED_GAP_MS,
+            Notice::List => LIST_CHANGED_GAP_MS,
+        }
+    }
+}
+
+/// When each notice was last told, and which are due. Pure: time is handed in.
+#[derive(Debug, Default)]
+struct Pace {
+    due: BTreeMap<Notice, i64>,
+    told: BTreeMap<Notice, i64>,
+}
+
+impl Pace {
+    /// A change was heard: due at once, or a gap after the last time it was told.
+    fn mark(&mut self, notice: Notice, now_ms: i64) {
+        let earliest = self.told.get(&notice).map_or(now_ms, |told| told + notice.gap_ms());
+        self.due.entry(notice).or_insert(earliest.max(now_ms));
+    }
+
+    /// Takes what is due.
+    fn take(&mut self, now_ms: i64) -> Vec<Notice> {
+        // What was told a gap ago paces nothing any more; the map stays as small as the bursts.
+        self.told.retain(|notice, told| now_ms < *told + notice.gap_ms());
+        let (ready, later) =
+            std::mem::take(&mut self.due).into_iter().partition(|(_, at)| *at <= now_ms);
+        self.due = later;
+        let ready: BTreeMap<Notice, i64> = ready;
+        for notice in ready.keys() {
+            self.told.insert(notice.clone(), now_ms);
+        }
+        ready.into_keys().collect()
+    }
+
+    /// When the next one is due.
+    fn next_ms(&self) -> Option<i64> {
+        self.due.values().min().copied()
+    }
+}
+
+/// Where notices go; false where nobody is there any more.
+pub trait Sink: Send + Sync {
+    /// Tells that a resource reads differently.
+    fn updated(&self, uri: String) -> impl Future<Output = bool> + Send;
+    /// Tells that the list is another.
+    fn list_changed(&self) -> impl Future<Output = bool> + Send;
+}
+
+impl Sink for SubscriptionSink {
+    async fn updated(&self, uri: String) -> bool {
+        self.notify_resource_updated(uri).await.is_ok()
+    }
+
+    async fn list_changed(&self) -> bool {
+        self.notify_resource_list_changed().await.is_ok()
+    }
+}
+
+impl Sink for Peer<RoleServer> {
+    async fn updated(&self, uri: String) -> bool {
+        self.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await.is_ok()
+    }
+
+    async fn list_changed(&self) -> bool {
+        self.notify_resource_list_changed().await.is_ok()
+    }
+}
+
+/// Tells a client of changes until `stop`, or until it is gone.
+pub async fn pump(runs: &Runs, watched: &Watched, sink: &impl Sink, stop: &CancellationToken) {
+    let start = Instant::now();
+    let now_ms = || i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let mut changes = runs.changes();
+    let mut listed = if watched.list { listed(runs).await } else { Vec::new() };
+    let mut pace = Pace::default();
+    loop {
+        for notice in pace.take(now_ms()) {
+            if !tell(runs, sink, notice, &mut listed).await {
+                return;
+            }
+        }
+        let wake = pace.next_ms();
+        let sleep = async {
+            match wake {
+                Some(at) => tokio::time::sleep(wait_ms(at - now_ms())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.next() => match changed {
+                Some(changed) => {
+                    for notice in watched.touched(&changed) {
+                        pace.mark(notice, now_ms());
+                    }
+                }
+                // The slice is gone: nothing will change any more.
+                None => return stop.cancelled().await,
+            },
+            () = sleep => {}
+        }
+    }
+}
+
+fn wait_ms(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+async fn tell(runs: &Runs, sink: &impl Sink, notice: Notice, known: &mut Vec<String>) -> bool {
+    match notice {
+        Notice::Updated(uri) => sink.updated(uri.to_string()).await,
+        Notice::List => {
+            // Most changes are of runs that are listed already; clients read the whole list
+            // again on each notice, so it is sent only where the list is another.
+            let now = listed(runs).await;
+            if now == *known {
+                return true;
+            }
+            *known = now;
+            sink.list_changed().await
+        }
+    }
+}
+
+async fn listed(runs: &Runs) -> Vec<String> {
+    match resources::recent(runs).await {
+        Ok(recent) => recent.into_iter().map(|run| run.adw_id).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "the list of recent runs cannot be read");
+            Vec::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::RunId;
+    use proptest::prelude::*;
+
+    fn run(id: &str) -> RunId {
+        RunId::parse(id).unwrap()
+    }
+
+    #[test]
+    fn a_change_touches_what_shows_the_run() {
+        let watched = Watched::list();
+        for uri in ["adw://runs", "adw://runs/a", "adw://runs/a/log/plan", "adw://runs/b/state"] {
+            assert!(watched.add(RunUri::parse(uri).unwrap()));
+        }
+        assert_eq!(watched.touched(&Changed::Run(run("a"))).len(), 4);
+        assert_eq!(watched.touched(&Changed::Run(run("c"))).len(), 2);
+        assert_eq!(watched.touched(&Changed::Lagged).len(), 5);
+        assert_eq!(watched.touched(&Changed::Queue), [Notice::Updated(RunUri::Runs)]);
+        assert!(watched.touched(&Changed::Writing("w".to_owned())).is_empty());
+        watched.remove(&RunUri::Runs);
+        assert!(watched.touched(&Changed::Queue).is_empty());
+    }
+
+    #[test]
+    fn the_number_of_watched_resources_is_bounded() {
+        let watched = Watched::default();
+        for n in 0..WATCHED_COUNT {
+            assert!(watched.add(RunUri::Run(run(&format!("r{n}")))));
+        }
+        assert!(!watched.add(RunUri::Runs));
+        let uris = (0..WATCHED_COUNT * 2).map(|n| format!("adw://runs/r{n}"));
+        let asked = SubscriptionFilter::builder()
+            .tools_list_changed()
+            .resource_subscriptions(uris.chain(["file:///x".to_owned()]))
+            .build();
+        let accepted = acceptable(&asked);
+        assert_eq!(accepted.resource_subscriptions.unwrap().len(), WATCHED_COUNT);
+        assert_eq!(accepted.tools_list_changed, None);
+    }
+
+    #[test]
+    fn a_first_change_is_told_at_once_and_a_burst_once_more() {
+        let mut pace = Pace::default();
+        pace.mark(Notice::List, 0);
+        assert_eq!(pace.take(0), [Notice::List]);
+        for ms in [10, 20, 30] {
+            pace.mark(Notice::List, ms);
+            assert!(pace.take(ms).is_empty());
+        }
+        assert_eq!(pace.next_ms(), Some(LIST_CHANGED_GAP_MS));
+        assert_eq!(pace.take(LIST_CHANGED_GAP_MS), [Notice::List]);
+        assert_eq!(pace.next_ms(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn notices_keep_their_distance_and_no_change_is_forgotten(
+            steps in proptest::collection::vec((0_i64..400, any::<bool>()), 1..60)
+        ) {
+            let (mut pace, mut now) = (Pace::default(), 0);
+            let mut told: Vec<i64> = Vec::new();
+            let mut last_mark = None;
+            for (step, mark) in steps {
+                now += step;
+                if mark {
+                    pace.mark(Notice::Updated(RunUri::Runs), now);
+                    last_mark = Some(now);
+                }
+                if !pace.take(now).is_empty() {
+                    told.push(now);
+                }
+            }
+            now += UPDATED_GAP_MS;
+            if !pace.take(now).is_empty() {
+                told.push(now);
+            }
+            prop_assert!(told.windows(2).all(|pair| pair[1] - pair[0] >= UPDATED_GAP_MS));
+            if let Some(mark) = last_mark {
+                prop_assert!(told.last().is_some_and(|at| *at >= mark));
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The roads in: streamable HTTP on loopback, the unix socket, and the byte pipe of `adwd stdio`.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use rmcp::model::{ClientNotification, ClientRequest, ProtocolVersion, ServerConfig, ServerResult};
+use rmcp::service::{NotificationContext, RequestContext, Service, ServiceExt};
+use rmcp::transport::async_rw::AsyncRwTransport;
+use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{ErrorData, RoleServer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::bounds::{
+    ACCEPT_PAUSE, BODY_MAX_BYTES, DRAIN, GRACE, HALF_CLOSED, HALF_CLOSED_POLL, MESSAGE_MAX_BYTES,
+    SSE_KEEP_ALIVE, UNIX_CONNECTIONS_COUNT,
+};
+use super::server::{AdwServer, McpDeps, after};
+use crate::auth::{Principal, own_uid, peer_is_welcome};
+
+/// Path of the endpoint.
+pub const HTTP_PATH: &str = "/mcp";
+
+/// Pages that may talk to the daemon: those the user's own machine serves.
+const LOOPBACK_ORIGINS: [&str; 6] = [
+    "http://localhost:*",
+    "http://127.0.0.1:*",
+    "http://[::1]:*",
+    "https://localhost:*",
+    "https://127.0.0.1:*",
+    "https://[::1]:*",
+];
+
+/// Names under which a loopback server is addressed; any other was rebound by somebody's DNS.
+const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Settings of the HTTP endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct HttpConfig {
+    /// Origins of web pages that may call, beside those on loopback.
+    pub allowed_origins: Vec<String>,
+}
+
+/// The endpoint as a router; must be called inside the runtime.
+///
+/// Every setting here is one that a real client needs: sessions would die with idleness and
+/// restarts, priming events break Gemini CLI, and replies in one JSON body are one write.
+pub fn http_router(deps: McpDeps, cfg: HttpConfig, ct: CancellationToken) -> Router {
+    let server = AdwServer::new(deps, ct.clone());
+    let hard = CancellationToken::new();
+    let ended = hard.clone();
+    // Streams and waits end by themselves first; what then is left is cut.
+    tokio::spawn(async move {
+        after(&ct, GRACE + DRAIN).await;
+        ended.cancel();
+    });
+    let origins = LOOPBACK_ORIGINS.iter().map(|o| (*o).to_owned()).chain(cfg.allowed_origins);
+    let config = StreamableHttpServerConfig::default()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .with_sse_retry(None)
+        .with_sse_keep_alive(Some(SSE_KEEP_ALIVE))
+        .with_allowed_hosts(LOOPBACK_HOSTS)
+        .with_allowed_origins(origins)
+        .with_max_request_body_bytes(BODY_MAX_BYTES)
+        .with_cancellation_token(hard);
+    let service = StreamableHttpService::new(
+        move || Ok(server.of(Principal::loopback(), CancellationToken::new())),
+        Arc::new(NeverSessionManager::default()),
+        config,
+    );
+    Router::new().route_service(HTTP_PATH, service)
+}
+
+/// Serves a router until `ct`, then until the last reply is out or the drain time is over.
+pub async fn serve_http(
+    listener: TcpListener,
+    router: Router,
+    ct: CancellationToken,
+) -> io::Result<()> {
+    // With Nagle's algorithm every event of a stream waits for a delayed ACK, some 40 ms.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY cannot be set");
+        }
+    });
+    let soft = ct.clone();
+    let serve =
+        axum::serve(listener, router).with_graceful_shutdown(async move { soft.cancelled().await });
+    tokio::select! {
+        served = async { serve.await } => served,
+        () = after(&ct, GRACE + DRAIN + GRACE) => Ok(()),
+    }
+}
+
+/// Serves the unix socket until `ct`: newline-framed JSON-RPC, one handler a connection.
+pub async fn serve_unix(
+    listener: UnixListener,
+    deps: McpDeps,
+    ct: CancellationToken,
+) -> io::Result<()> {
+    let server = AdwServer::new(deps, ct.clone());
+    let places = Arc::new(Semaphore::new(UNIX_CONNECTIONS_COUNT));
+    let hard = CancellationToken::new();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = ct.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    if let Some((principal, place)) = admit(&stream, &places) {
+                        let server = server.clone();
+                        connections.spawn(connection(server, stream, principal, place, hard.clone()));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the socket accepts no connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    // Streams and waits have seen `ct` and end by themselves; then the connections are closed,
+    // which sends what is still on its way.
+    let all = async { while connections.join_next().await.is_some() {} };
+    let mut all = pin!(all);
+    if tokio::time::timeout(GRACE, &mut all).await.is_err() {
+        hard.cancel();
+        let _ = tokio::time::timeout(DRAIN + GRACE, all).await;
+    }
+    Ok(())
+}
+
+/// Who the peer is, and a place for it; none where it is another user or too many are here.
+fn admit(
+    stream: &UnixStream,
+    places: &Arc<Semaphore>,
+) -> Option<(Principal, OwnedSemaphorePermit)> {
+    let uid = match stream.peer_cred() {
+        Ok(cred) => cred.uid(),
+        Err(error) => {
+            tracing::warn!(%error, "the kernel does not say who connected; refused");
+            return None;
+        }
+    };
+    if !peer_is_welcome(own_uid(), uid) {
+        tracing::warn!(uid, "another user connected to the socket; refused");
+        return None;
+    }
+    match places.clone().try_acquire_owned() {
+        Ok(place) => Some((Principal::unix(uid), place)),
+        Err(_) => {
+            tracing::warn!(max = UNIX_CONNECTIONS_COUNT, "too many connections; refused");
+            None
+        }
+    }
+}
+
+async fn connection(
+    server: AdwServer,
+    stream: UnixStream,
+    principal: Principal,
+    place: OwnedSemaphorePermit,
+    hard: CancellationToken,
+) {
+    let gone = CancellationToken::new();
+    let _gone = gone.clone().drop_guard();
+    let busy = Arc::new(AtomicUsize::new(0));
+    let handler = Counted { inner: server.of(principal, gone), busy: busy.clone() };
+    let (read, write) = stream.into_split();
+    let transport = AsyncRwTransport::new_server(Lingering::new(read, busy), write)
+        .with_max_line_length(MESSAGE_MAX_BYTES);
+    // A child: rmcp cancels the token it is given when the connection ends.
+    match handler.serve_with_ct(transport, hard.child_token()).await {
+        Ok(running) => {
+            if let Err(error) = running.waiting().await {
+                tracing::warn!(%error, "a connection's task failed");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "a connection ended before it began"),
+    }
+    drop(place);
+}
+
+/// Counts the requests being answered, so that a half-closed connection knows when it is done.
+struct Counted {
+    inner: AdwServer,
+    busy: Arc<AtomicUsize>,
+}
+
+struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Service<RoleServer> for Counted {
+    async fn handle_request(
+        &self,
+        request: ClientRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ServerResult, ErrorData> {
+        // An event stream never ends by itself: nobody can be waiting for its reply.
+        let _busy = (!matches!(request, ClientRequest::SubscriptionsListenRequest(_))).then(|| {
+            self.busy.fetch_add(1, Ordering::SeqCst);
+            Busy(self.busy.clone())
+        });
+        self.inner.handle_request(request, context).await
+    }
+
+    async fn handle_notification(
+        &self,
+        notification: ClientNotification,
+        context: NotificationContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.inner.handle_notification(notification, context).await
+    }
+
+    fn get_info(&self) -> ServerConfig {
+        Service::<RoleServer>::get_info(&self.inner)
+    }
+
+    fn supported_protocol_versions(&self) -> std::borrow::Cow<'static, [ProtocolVersion]> {
+        Service::<RoleServer>::supported_protocol_versions(&self.inner)
+    }
+}
+
+/// The reading half, which tells the end of input only when the last request is answered.
+///
+/// rmcp gives replies 5 s after the end of input; a wait takes up to 50 s, and
+/// `echo … | adwd stdio` is entitled to its answer. A peer that is gone altogether is told apart
+/// from one that only stopped sending, so that its waits end at once.
+struct Lingering {
+    read: OwnedReadHalf,
+    busy: Arc<AtomicUsize>,
+    ended: Option<(Pin<Box<Sleep>>, Instant)>,
+}
+
+impl Lingering {
+    fn new(read: OwnedReadHalf, busy: Arc<AtomicUsize>) -> Lingering {
+        Lingering { read, busy, ended: None }
+    }
+
+    fn peer_is_gone(&self, cx: &mut Context<'_>) -> bool {
+        match pin!(self.read.ready(Interest::READABLE | Interest::WRITABLE)).poll(cx) {
+            Poll::Ready(Ok(ready)) => ready.is_write_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ended.is_none() {
+            let before = buf.filled().len();
+            match Pin::new(&mut self.read).poll_read(cx, buf) {
+                Poll::Ready(Ok(())) if buf.filled().len() == before => {
+                    let until = Instant::now() + HALF_CLOSED;
+                    self.ended = Some((Box::pin(tokio::time::sleep(HALF_CLOSED_POLL)), until));
+                }
+                other => return other,
+            }
+        }
+        loop {
+            let gone = self.peer_is_gone(cx);
+            let idle = self.busy.load(Ordering::SeqCst) == 0;
+            let Some((sleep, until)) = self.ended.as_mut() else { return Poll::Ready(Ok(())) };
+            if gone {
+                return Poll::Ready(Ok(()));
+            }
+            // The first pause lets the last request reach its handler before "idle" counts.
+            std::task::ready!(sleep.as_mut().poll(cx));
+            if idle || Instant::now() >= *until {
+                return Poll::Ready(Ok(()));
+            }
+            sleep.as_mut().reset(Instant::now() + HALF_CLOSED_POLL);
+        }
+    }
+}
+
+/// Carries bytes between a client on stdin and stdout and the daemon's socket.
+///
+/// At the end of `stdin` the socket is half-closed and what the daemon still has to say is
+/// carried out before this returns. It also returns when the daemon closes the connection.
+/// `stdout` carries what the socket sent and nothing else.
+pub async fn bridge<R, W>(socket_path: &Path, stdin: R, stdout: W) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let (mut from_daemon, mut to_daemon) = UnixStream::connect(socket_path).await?.into_split();
+    let (mut stdin, mut stdout) = (stdin, stdout);
+    let up = async {
+        let copied = tokio::io::copy(&mut stdin, &mut to_daemon).await;
+        // Also after an error: the daemon must learn that nothing more will come.
+        let closed = to_daemon.shutdown().await;
+        copied.and(closed)
+    };
+    let down = async {
+        tokio::io::copy(&mut from_daemon, &mut stdout).await?;
+        stdout.flush().await
+    };
+    let (mut up, mut down) = (pin!(up), pin!(down));
+    tokio::select! {
+        done = &mut down => done,
+        sent = &mut up => {
+            let said = down.await;
+            // A daemon that is stopping closes first; its last words are what counts.
+            match sent {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+                _ => said,
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What HTTP adds: origins, hosts, media types, sizes, and JSON or event streams as asked.
+
+use reqwest::{Client as Web, Response};
+use serde_json::{Value, json};
+
+use crate::mcp_support::*;
+
+async fn post(world: &World, headers: &[(&str, &str)], body: String) -> Response {
+    let mut request = Web::new()
+        .post(&world.url)
+        .header("accept", "application/json, text/event-stream")
+        .header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(body).send().await.unwrap()
+}
+
+fn legacy_list() -> String {
+    json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_pages_and_names_of_this_machine_are_served() {
+    let world = World::new().await;
+    for origin in ["http://localhost:5173", "http://127.0.0.1", "http://[::1]:8080"] {
+        let reply = post(&world, &[("origin", origin)], legacy_list()).await;
+        assert_eq!(reply.status(), 200, "{origin}");
+    }
+    for origin in [
+        "http://evil.example.com",
+        "http://localhost.evil.example.com",
+        "http://127.0.0.1.evil.example.com:80",
+        "null",
+        "file://",
+    ] {
+        let reply = post(&world, &[("origin", origin)], legacy_list()).await;
+        assert_eq!(reply.status(), 403, "{origin}");
+    }
+    let reply = post(&world, &[("host", "evil.example.com")], legacy_list()).await;
+    assert_eq!(reply.status(), 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simple_reply_is_one_json_body_without_a_session() {
+    let world = World::new().await;
+    let reply = post(&world, &[], legacy_list()).await;
+    let headers = reply.headers().clone();
+    assert_eq!(headers["content-type"], "application/json");
+    assert!(!headers.contains_key("mcp-session-id"));
+    let body: Value = reply.json().await.unwrap();
+    assert!(body["result"]["tools"].as_array().unwrap().len() >= 9);
+    assert!(body["result"].get("resultType").is_none());
+    for method in ["GET", "DELETE"] {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let reply = Web::new().request(method, &world.url).send().await.unwrap();
+        assert!(reply.status().is_client_error(), "{}", reply.status());
+    }
+    let elsewhere = world.url.replace("/mcp", "/other");
+    assert_eq!(Web::new().post(elsewhere).send().await.unwrap().status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn modern_lists_say_how_long_they_keep_and_for_whom() {
+    let world = World::new().await;
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    for method in [
+        "server/discover",
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+    ] {
+        let body = json!({
+            "jsonrpc": "2.0", "id": 1, "method": method, "params": { "_meta": meta } });
+        let headers = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", method)];
+        let reply: Value = post(&world, &headers, body.to_string()).await.json().await.unwrap();
+        let result = &reply["result"];
+        assert_eq!(result["cacheScope"], "private", "{method}: {reply}");
+        assert_eq!(result["resultType"], "complete", "{method}");
+        assert!(result["ttlMs"].as_u64().is_some(), "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_or_of_another_kind_is_refused() {
+    let world = World::new().await;
+    let reply = post(&world, &[], "x".repeat(2 << 20)).await;
+    assert_eq!(reply.status(), 413);
+    let text = Web::new().post(&world.url).header("content-type", "text/plain").body("x");
+    assert!(text.send().await.unwrap().status().is_client_error());
+    let reply = post(&world, &[], "{not json".to_owned()).await;
+    assert!(reply.status().is_client_error());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_cannot_call_by_simple_request() {
+    let world = World::new().await;
+    let reply = Web::new()
+        .post(&world.url)
+        .header("origin", "http://localhost:1")
+        .header("accept", "*/*")
+        .header("content-type", "text/plain")
+        .body(legacy_list())
+        .send()
+        .await
+        .unwrap();
+    assert!(reply.status().is_client_error(), "{}", reply.status());
+}

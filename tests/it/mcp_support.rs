@@ -1,0 +1,209 @@
+//! A served MCP layer and real rmcp clients for it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use adwd::clock::SystemClock;
+use adwd::mcp::{HttpConfig, McpDeps, http_router, serve_http, serve_unix};
+use adwd::runs::Runs;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation,
+    ProgressNotificationParam, ProtocolVersion, ResourceUpdatedNotificationParam,
+};
+use rmcp::service::{NotificationContext, RunningService};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt, RoleClient};
+use serde_json::Value;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A road to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Road {
+    Http,
+    Unix,
+}
+
+/// A revision of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Era {
+    Legacy,
+    Modern,
+}
+
+/// Every way to talk to the server.
+pub const WAYS: [(Road, Era); 4] = [
+    (Road::Http, Era::Legacy),
+    (Road::Http, Era::Modern),
+    (Road::Unix, Era::Legacy),
+    (Road::Unix, Era::Modern),
+];
+
+/// A client that writes down what it is told.
+#[derive(Clone, Debug, Default)]
+pub struct Ear {
+    pub name: String,
+    pub tasks: bool,
+    pub heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Ear {
+    pub fn named(name: &str) -> Ear {
+        Ear { name: name.to_owned(), ..Ear::default() }
+    }
+
+    pub fn with_tasks() -> Ear {
+        Ear { name: "tasks".to_owned(), tasks: true, ..Ear::default() }
+    }
+
+    pub fn heard(&self) -> Vec<String> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    fn note(&self, what: String) {
+        self.heard.lock().unwrap().push(what);
+    }
+}
+
+impl ClientHandler for Ear {
+    fn get_info(&self) -> ClientConfig {
+        let capabilities = if self.tasks {
+            ClientCapabilities::builder().enable_tasks().build()
+        } else {
+            ClientCapabilities::default()
+        };
+        ClientConfig::new(capabilities, Implementation::new(self.name.clone(), "1"))
+    }
+
+    async fn on_progress(
+        &self,
+        params: ProgressNotificationParam,
+        _: NotificationContext<RoleClient>,
+    ) {
+        self.note(format!("{} {}", params.progress, params.message.unwrap_or_default()));
+    }
+
+    async fn on_resource_updated(
+        &self,
+        params: ResourceUpdatedNotificationParam,
+        _: NotificationContext<RoleClient>,
+    ) {
+        self.note(format!("updated {}", params.uri));
+    }
+
+    async fn on_resource_list_changed(&self, _: NotificationContext<RoleClient>) {
+        self.note("list_changed".to_owned());
+    }
+}
+
+/// A connected client.
+pub type Client = RunningService<RoleClient, Ear>;
+
+/// The server on both roads.
+pub struct World {
+    pub runs: Runs,
+    pub url: String,
+    pub socket: PathBuf,
+    pub stop: CancellationToken,
+    pub served: Vec<JoinHandle<std::io::Result<()>>>,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    pub async fn new() -> World {
+        World::with(true).await
+    }
+
+    pub async fn with(trigger_tools_enabled: bool) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = Runs::fake();
+        let deps = McpDeps {
+            runs: runs.clone(),
+            trigger_tools_enabled,
+            version: "0.0.0-test",
+            clock: Arc::new(SystemClock),
+        };
+        let stop = CancellationToken::new();
+        let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", http.local_addr().unwrap());
+        let socket = dir.path().join("s");
+        let unix = UnixListener::bind(&socket).unwrap();
+        let router = http_router(deps.clone(), HttpConfig::default(), stop.clone());
+        let served = vec![
+            tokio::spawn(serve_http(http, router, stop.clone())),
+            tokio::spawn(serve_unix(unix, deps, stop.clone())),
+        ];
+        World { runs, url, socket, stop, served, _dir: dir }
+    }
+
+    pub async fn client(&self, way: (Road, Era)) -> Client {
+        self.connect(way, Ear::named("test")).await
+    }
+
+    pub async fn connect(&self, (road, era): (Road, Era), ear: Ear) -> Client {
+        let lifecycle = match era {
+            Era::Legacy => ClientLifecycleMode::Initialize,
+            Era::Modern => ClientLifecycleMode::Discover {
+                preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+            },
+        };
+        match road {
+            Road::Http => {
+                let config = StreamableHttpClientTransportConfig::with_uri(self.url.clone());
+                let transport = StreamableHttpClientTransport::from_config(config);
+                ear.serve_with_lifecycle(transport, lifecycle).await.unwrap()
+            }
+            Road::Unix => {
+                let stream = UnixStream::connect(&self.socket).await.unwrap();
+                ear.serve_with_lifecycle(stream, lifecycle).await.unwrap()
+            }
+        }
+    }
+}
+
+/// A call with JSON arguments.
+pub fn params(tool: &str, arguments: Value) -> CallToolRequestParams {
+    let arguments = arguments.as_object().cloned().unwrap_or_default();
+    CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments)
+}
+
+/// Calls a tool that must answer, well or with an error result.
+pub async fn call(client: &Client, tool: &str, arguments: Value) -> CallToolResult {
+    client.call_tool(params(tool, arguments)).await.unwrap()
+}
+
+/// Calls a tool that must succeed; its structured answer.
+pub async fn ok(client: &Client, tool: &str, arguments: Value) -> Value {
+    let result = call(client, tool, arguments).await;
+    assert_eq!(result.is_error, Some(false), "{result:?}");
+    assert_mirrored(&result);
+    result.structured_content.unwrap()
+}
+
+/// Calls a tool that must refuse; its error.
+pub async fn refused(client: &Client, tool: &str, arguments: Value) -> Value {
+    let result = call(client, tool, arguments).await;
+    assert_eq!(result.is_error, Some(true), "{result:?}");
+    assert_mirrored(&result);
+    result.structured_content.unwrap()["error"].clone()
+}
+
+/// The text says what the structured content says.
+pub fn assert_mirrored(result: &CallToolResult) {
+    let text = result.content[0].as_text().unwrap();
+    let mirrored: Value = serde_json::from_str(&text.text).unwrap();
+    assert_eq!(Some(&mirrored), result.structured_content.as_ref());
+}
+
+/// Waits until something holds.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("never came: {what}");
+}
