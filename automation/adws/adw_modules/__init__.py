@@ -1,0 +1,1 @@
+"""Modules of the ADW phases. Importing this package does nothing."""
