@@ -30,7 +30,10 @@ macro_rules! migration {
 }
 
 /// Every migration, in order. Append; never edit or reorder.
-pub const ALL: &[Migration] = &[migration!(0, "foundation", "0000_foundation.sql")];
+pub const ALL: &[Migration] = &[
+    migration!(0, "foundation", "0000_foundation.sql"),
+    migration!(1, "runs", "0001_runs.sql"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -41,7 +44,10 @@ mod tests {
     /// same). When you add a migration, add its line; if this test fails for an older line, undo
     /// your edit and write a new migration instead.
     const PINNED: &[(i64, &str, &str)] =
-        &[(0, "7b4a5971628fdc3f53feae524d5202f2b0f8ee4115678e9572db9010ec332ffe", "")];
+        &[
+            (0, "7b4a5971628fdc3f53feae524d5202f2b0f8ee4115678e9572db9010ec332ffe", ""),
+            (1, "e718735fc3a1b5d9067d3d17ec37f8648b7ab45fa12ed0af58f4835922d948f5", ""),
+        ];
 
     #[test]
     fn landed_migrations_never_change() {

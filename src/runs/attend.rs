@@ -77,10 +77,9 @@ fn capture(rule: Option<&regex::Regex>, line: &str) -> Option<String> {
 
 /// The limits of a phase: wall clock and silence, milliseconds.
 fn phase_limits(ctx: &Ctx, project: &Project, phase: &str) -> (u64, u64) {
-    let general = ctx.config().phases.of(phase);
-    let own = project.config.limits.iter().find(|(name, _)| name.as_str() == phase).map(|(_, l)| l);
-    let ms = |s: Option<u64>, general: u64| s.map_or(general, |s| s.saturating_mul(1000));
-    (ms(own.and_then(|l| l.wall_s), general.wall_ms), ms(own.and_then(|l| l.silence_s), general.silence_ms))
+    let defaults = &ctx.config().phases;
+    let limit = phase.parse().map_or(defaults.other, |name| project.config.phase_limit(&name, defaults));
+    (limit.wall_ms, limit.silence_ms)
 }
 
 /// Sees an attempt to its end, or returns early when something about the run has changed that the

@@ -188,7 +188,7 @@ impl Ctx {
             if self.project(&name).is_some() {
                 continue;
             }
-            let table = ProjectConfig::at(parsed, PathBuf::from(&path));
+            let table = ProjectConfig::new(parsed, PathBuf::from(&path));
             match Project::resolve(self.config(), &table, "command", &self.deps.automation) {
                 Ok(project) => drop(self.put_project(project)),
                 Err(e) => tracing::error!(project = name, "{e}"),

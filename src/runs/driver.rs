@@ -127,7 +127,7 @@ async fn prepare(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<(), 
 }
 
 async fn prepared(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<Prepared, Failure> {
-    let ready = preflight::preflight(ctx, project, row).await?;
+    let base = preflight::preflight(ctx, project, row).await?;
     let trees = ctx.worktrees(project);
     let git_failure = |e: &super::git::GitError| Failure {
         class: FailureClass::Git,
@@ -142,8 +142,8 @@ async fn prepared(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<Pre
     }
     let mut facts = Prepared {
         worktree_path: None,
-        base_branch: Some(ready.base.branch.clone()),
-        base_commit: row.base_commit.clone().or_else(|| Some(ready.base.commit.clone())),
+        base_branch: Some(base.branch.clone()),
+        base_commit: row.base_commit.clone().or_else(|| Some(base.commit.clone())),
     };
     if project.profile.worktree_by == WorktreeBy::Daemon {
         let path = project.worktree_path(&row.issue_number, &row.adw_id);
@@ -154,7 +154,7 @@ async fn prepared(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<Pre
         };
         match branch {
             Some(branch) => trees.add_branch(&path, branch).await,
-            None => trees.add_detached(&path, facts.base_commit.as_deref().unwrap_or(&ready.base.commit)).await,
+            None => trees.add_detached(&path, facts.base_commit.as_deref().unwrap_or(&base.commit)).await,
         }
         .map_err(|e| git_failure(&e))?;
         facts.worktree_path = Some(path.to_string_lossy().into_owned());

@@ -71,7 +71,7 @@ fn describe(ctx: &Ctx, project: &Project, adw_id: &str, dir: &Path, known: Optio
     };
     let changed = modified(&file).unwrap_or_else(|| ctx.now());
     let alive = crate::lock::is_locked(&dir.join("run.lock")).unwrap_or(false);
-    let silence = i64::try_from(ctx.config().phases.of("build").silence_ms).unwrap_or(i64::MAX);
+    let silence = i64::try_from(ctx.config().phases.build.silence_ms).unwrap_or(i64::MAX);
     // Only this project's scripts hold a lock; of others, recent writing is the only sign of life.
     let writes = !project.profile.stdout.markers && ctx.now().since_ms(changed) < silence;
     let status = state.as_ref().map_or(RunStatus::Lost, |s| status_of(s, alive || writes));

@@ -5,6 +5,7 @@
 
 mod attend;
 mod ctx;
+pub mod detach;
 mod driver;
 pub mod error;
 mod external;
@@ -186,7 +187,7 @@ impl Runs {
             return Ok((query::project_view(&self.ctx, served).await?, false));
         }
         let name = self.free_name(&root, name)?;
-        let table = ProjectConfig::at(name.clone(), root.clone());
+        let table = ProjectConfig::new(name.clone(), root.clone());
         let project = Project::resolve(self.ctx.config(), &table, "command", &self.ctx.deps.automation)?;
         crate::runs::sql::insert_project(self.ctx.db(), name.as_str(), &self.ctx.deps.host, &root.to_string_lossy(), self.ctx.now()).await?;
         tracing::info!(project = %name, path = %root.display(), "project added: {}", project.profile_reason);

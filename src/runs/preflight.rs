@@ -16,13 +16,6 @@ use super::sql::RunRow;
 use super::view::{Failure, FailureClass};
 use crate::limits;
 
-/// What the preflight found out.
-#[derive(Clone, Debug)]
-pub(crate) struct Ready {
-    pub uv: PathBuf,
-    pub base: Base,
-}
-
 fn fail(class: FailureClass, message: String, retryable: bool) -> Failure {
     Failure { class, message, retryable, phase: None, log_tail: vec![] }
 }
@@ -35,8 +28,8 @@ fn os_env(env: &BTreeMap<String, String>) -> BTreeMap<OsString, OsString> {
     env.iter().map(|(k, v)| (OsString::from(k), OsString::from(v))).collect()
 }
 
-/// Runs all checks; the first that fails names itself.
-pub(crate) async fn preflight(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<Ready, Failure> {
+/// Runs all checks; the first that fails names itself. Answers the base to cut from.
+pub(crate) async fn preflight(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<Base, Failure> {
     let env = ctx.base_env(project);
     check_scripts(project, &row.todo())?;
     check_disk(&project.state_root)?;
@@ -46,7 +39,7 @@ pub(crate) async fn preflight(ctx: &Ctx, project: &Project, row: &RunRow) -> Res
     let base = check_base(ctx, project, &row.todo()).await?;
     check_collision(ctx, project, row).await?;
     warm(ctx, project, &uv, &env, &row.todo()).await?;
-    Ok(Ready { uv, base })
+    Ok(base)
 }
 
 fn check_scripts(project: &Project, phases: &[String]) -> Result<(), Failure> {
@@ -94,7 +87,7 @@ fn check_disk(root: &Path) -> Result<(), Failure> {
 /// Where uv is: configured, on the path, or provisioned into the state folder.
 pub(crate) fn find_uv(ctx: &Ctx) -> Option<PathBuf> {
     let path = ctx.deps.base_env.get("PATH").cloned().unwrap_or_default();
-    crate::uv::locate(ctx.config().uv.path.as_deref(), OsStr::new(&path), &ctx.config().paths.state_dir)
+    crate::uv::locate(ctx.config().uv.path.as_deref(), Some(OsStr::new(&path)), &ctx.config().paths.state_dir)
 }
 
 async fn command(program: &Path, args: &[&str], cwd: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Output, Failure> {

@@ -84,7 +84,10 @@ impl Dispatcher {
                 effects.push(Effect::Drive(run.adw_id.clone()));
             }
         }
-        for run in active.iter().filter(|r| r.status == RunStatus::Queued && !self.driven.contains(&r.adw_id)) {
+        for run in active.iter().filter(|r| r.status == RunStatus::Queued) {
+            if self.driven.contains(&run.adw_id) {
+                continue;
+            }
             let of_project = per_project.entry(&run.project).or_default();
             if total < self.max_running && *of_project < run.project_max {
                 total += 1;
