@@ -122,6 +122,7 @@ pub async fn serve(loaded: Loaded, env: BTreeMap<String, String>, options: Optio
     let ended = until_signal(&mut signals, &runs, supervisor).await;
     tracing::info!("stopping; runs live on under their monitors");
     let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    runs.stop_accepting();
     stop.cancel();
     let supervisor = match ended {
         Ok(supervisor) => supervisor,
@@ -256,7 +257,7 @@ pub fn private_folder(folder: &Path) -> io::Result<()> {
 
 /// The environment for children: uv needs a cache it can write, which a service without a home
 /// folder has only in the state folder.
-fn child_env(mut env: BTreeMap<String, String>, state_dir: &Path) -> BTreeMap<String, String> {
+pub fn child_env(mut env: BTreeMap<String, String>, state_dir: &Path) -> BTreeMap<String, String> {
     let named = env.contains_key("UV_CACHE_DIR") || env.contains_key("UV_NO_CACHE");
     if !named && !uv_cache_is_writable(&env) {
         let cache = state_dir.join("uv-cache");

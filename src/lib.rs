@@ -26,3 +26,4 @@ pub mod daemon;
 pub mod demo;
 pub mod doctor;
 pub mod service;
+pub mod tool;

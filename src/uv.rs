@@ -94,7 +94,7 @@ pub enum UvError {
 /// A configured path that does not exist is answered with `None`, never with another uv: whoever
 /// configured it wants that one. Returns at once.
 #[must_use]
-pub fn locate(configured: Option<&Path>, path_var: &OsStr, state_dir: &Path) -> Option<PathBuf> {
+pub fn locate(configured: Option<&Path>, path_var: Option<&OsStr>, state_dir: &Path) -> Option<PathBuf> {
     if let Some(wanted) = configured {
         if wanted.components().count() > 1 {
             return is_program(wanted).then(|| wanted.to_path_buf());
@@ -198,7 +198,7 @@ async fn find_python(
     run: &impl AsyncFn(Step) -> Result<Ended, String>,
 ) -> Result<PathBuf, UvError> {
     let mut tried = Vec::new();
-    for candidate in python_candidates(env.get("PATH").map_or(OsStr::new(""), OsStr::new)) {
+    for candidate in python_candidates(env.get("PATH").map(AsRef::as_ref)) {
         let step = Step {
             what: "asking Python for its version",
             program: candidate.clone(),
@@ -221,7 +221,7 @@ async fn find_python(
     Err(UvError::NoPython { tried })
 }
 
-fn python_candidates(path_var: &OsStr) -> Vec<PathBuf> {
+fn python_candidates(path_var: Option<&OsStr>) -> Vec<PathBuf> {
     let names = ["python3", "python3.14", "python3.13", "python3.12", "python3.11"];
     let mut found: Vec<PathBuf> = names.iter().filter_map(|n| on_path(Path::new(n), path_var)).collect();
     for fixed in ["/usr/bin/python3", "/usr/local/bin/python3"] {
@@ -288,8 +288,8 @@ fn last_line(ended: &Ended) -> String {
     }
 }
 
-fn on_path(name: &Path, path_var: &OsStr) -> Option<PathBuf> {
-    std::env::split_paths(path_var)
+fn on_path(name: &Path, path_var: Option<&OsStr>) -> Option<PathBuf> {
+    std::env::split_paths(path_var?)
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(name))
         .find(|program| is_program(program))
@@ -332,13 +332,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (state, bin) = (dir.path().join("state"), dir.path().join("bin"));
         let path = bin.clone().into_os_string();
-        assert_eq!(locate(None, &path, &state), None);
+        assert_eq!(locate(None, Some(&path), &state), None);
         program(&private_path(&state));
-        assert_eq!(locate(None, &path, &state), Some(private_path(&state)));
+        assert_eq!(locate(None, Some(&path), &state), Some(private_path(&state)));
         program(&bin.join("uv"));
-        assert_eq!(locate(None, &path, &state), Some(bin.join("uv")));
-        assert_eq!(locate(Some(Path::new("uv")), &path, &state), Some(bin.join("uv")));
-        assert_eq!(locate(Some(Path::new("/nowhere/uv")), &path, &state), None);
+        assert_eq!(locate(None, Some(&path), &state), Some(bin.join("uv")));
+        assert_eq!(locate(Some(Path::new("uv")), Some(&path), &state), Some(bin.join("uv")));
+        assert_eq!(locate(Some(Path::new("/nowhere/uv")), Some(&path), &state), None);
     }
 
     #[tokio::test]

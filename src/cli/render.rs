@@ -3,7 +3,7 @@
 use super::fail::tone;
 use crate::clock::Millis;
 use crate::out::{Cell2, Out, Tone, cell, toned};
-use crate::runs::{PhaseView, ProjectView, RunPage, RunStatus, RunView, Triggered, Usage};
+use crate::runs::{PhaseView, ProjectView, RunPage, RunView, Triggered, Usage};
 
 /// A trigger's answer: for a program id, status, project, issue and worktree in columns.
 pub fn triggered(out: &Out, run: &Triggered) {
@@ -264,12 +264,6 @@ pub fn clip(text: &str, max: usize) -> String {
     let mut short: String = text.chars().take(max.saturating_sub(1)).collect();
     short.push('…');
     short
-}
-
-/// The word for the end of a run, for a line of the demo.
-#[must_use]
-pub fn is_good(status: RunStatus) -> bool {
-    matches!(status, RunStatus::Completed | RunStatus::Skipped)
 }
 
 #[cfg(test)]
