@@ -6,14 +6,24 @@ pub mod clock;
 pub mod ids;
 pub mod limits;
 pub mod lock;
-// L1: the outside world's settings, log, database and interpreter.
+// L1: the outside world's settings, log and database.
+pub mod automation;
 pub mod config;
 pub mod db;
+pub mod out;
 pub mod telemetry;
 pub mod uv;
 // L2: who asks.
 pub mod auth;
 // L3: the slices.
 pub mod runs;
-// L4: the wire.
+// L4: the wire, both ends of it.
+pub mod client;
 pub mod mcp;
+// L5: the program.
+pub mod cli;
+pub mod daemon;
+pub mod demo;
+pub mod doctor;
+pub mod service;
+pub mod tool;

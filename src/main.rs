@@ -1,14 +1,14 @@
-//! The program: parses, runs, answers an exit code.
+//! The `adwd` binary.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    if let [_, word, dir] = args.as_slice() {
-        if word == "__monitor" {
-            let code = adwd::runs::monitor::monitor_main(std::path::Path::new(dir));
-            return ExitCode::from(u8::try_from(code).unwrap_or(1));
-        }
+    let mut words = std::env::args_os().skip(1);
+    // Before anything else: the monitor of a phase must not pay for, or fail on, what it needs not.
+    if words.next().is_some_and(|word| word == "__monitor") {
+        let code = words.next().map_or(2, |dir| adwd::runs::monitor::monitor_main(Path::new(&dir)));
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
-    ExitCode::FAILURE
+    ExitCode::from(adwd::cli::main())
 }

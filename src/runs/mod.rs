@@ -5,6 +5,7 @@
 
 mod attend;
 mod ctx;
+pub mod detach;
 mod driver;
 pub mod error;
 mod external;

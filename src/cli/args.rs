@@ -1,0 +1,442 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::config::Flags;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done (for wait: the run ended completed or skipped)
+  1    the run ended failed, cancelled, timed_out or lost; doctor found a failure; or an internal error
+  2    wrong usage or configuration
+  3    no daemon runs (or, for serve: another one holds the state folder)
+  4    the daemon refused the request
+  5    no such run, project or phase
+  6    the time given to wait passed
+  130  interrupted; the run goes on
+
+On a terminal results are tables; elsewhere tab-separated columns without a header, or one JSON
+document with --json (errors too: {\"error\":{\"code\",\"message\",\"hint\"}}).";
+
+const EXAMPLES: &str = "\
+Examples:
+  adwd demo                       see a whole run on a sample repository
+  cd ~/src/shop && adwd trigger 42 --wait
+  adwd logs -f 3f9a1c2e
+  adwd list --status failed --json";
+
+/// Turns issue numbers into reviewed branches and pull requests.
+#[derive(Debug, Parser)]
+#[command(
+    name = "adwd",
+    version,
+    about,
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Settings.
+    #[command(flatten)]
+    pub flags: Flags,
+    /// A served project's name, or a path inside a repository [default: the current folder's]
+    #[arg(long, short, global = true, value_name = "NAME|PATH")]
+    pub project: Option<String>,
+    /// Print one JSON document
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Do not start a daemon where none runs
+    #[arg(long, global = true)]
+    pub no_start: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon
+    #[command(after_help = "\
+Examples:
+  adwd serve                      until SIGTERM or Ctrl-C; runs live on and are found again
+  adwd serve --project ~/src/shop serve that repository from the start
+  adwd serve --no-http            the socket alone
+
+SIGTERM and SIGINT end it softly: no new triggers, open calls are answered, then it goes. A second
+signal ends it at once. SIGHUP is ignored: settings are read at the start.")]
+    Serve(Serve),
+    /// Stop the daemon; runs live on and the next daemon finds them
+    #[command(after_help = "Example:\n  adwd stop && adwd serve")]
+    Stop(Stop),
+    /// Speak MCP on standard input and output; starts a daemon where none runs
+    #[command(after_help = "\
+Example (Claude Desktop, claude_desktop_config.json):
+  {\"mcpServers\": {\"adwd\": {\"command\": \"adwd\", \"args\": [\"stdio\"]}}}")]
+    Stdio,
+    /// Turn an issue into a reviewed pull request
+    #[command(after_help = "\
+Examples:
+  adwd trigger 42                 answers at once with the run's id
+  adwd trigger 42 --wait          and shows it until it ends (Ctrl-C ends the watching alone)
+  adwd trigger 42 --phases plan --model opus --project shop")]
+    Trigger(Trigger),
+    /// Run one phase of an issue
+    #[command(after_help = "Examples:\n  adwd phase plan 42\n  adwd phase review 42 --adw-id 3f9a1c2e --wait")]
+    Phase(Phase),
+    /// List runs, newest first
+    #[command(after_help = "\
+Examples:
+  adwd list --status running
+  adwd list --issue 42 --since 7d
+  adwd list | cut -f1             the ids")]
+    List(List),
+    /// Show everything known about a run
+    #[command(after_help = "Examples:\n  adwd state 3f9a1c2e\n  adwd state 3f9a1c2e --json | jq .failure")]
+    State(OneRun),
+    /// Show a phase's log
+    #[command(after_help = "\
+Examples:
+  adwd logs 3f9a1c2e              the end of the current or last phase's log
+  adwd logs -f 3f9a1c2e           follow it, phase after phase, until the run ends
+  adwd logs 3f9a1c2e --phase build --all")]
+    Logs(Logs),
+    /// End a run and its whole process tree
+    #[command(after_help = "Example:\n  adwd cancel 3f9a1c2e")]
+    Cancel(OneRun),
+    /// Go on with an ended run, with the same id and worktree
+    #[command(after_help = "Examples:\n  adwd resume 3f9a1c2e --wait\n  adwd resume 3f9a1c2e --from review")]
+    Resume(Resume),
+    /// Wait until a run has ended
+    #[command(after_help = "\
+Examples:
+  adwd wait 3f9a1c2e
+  adwd wait 3f9a1c2e --timeout 600 || echo \"ended badly, or took too long: $?\"")]
+    Wait(Wait),
+    /// Serve repositories
+    #[command(subcommand, after_help = "\
+Examples:
+  adwd project list
+  adwd project add ~/src/shop --name shop
+  adwd project detect .           what layout it has, and why; changes nothing")]
+    Project(Project),
+    /// Check this machine and a project, and say how to mend what is wrong
+    #[command(after_help = "\
+Examples:
+  adwd doctor                     this machine, and the repository of the current folder
+  adwd doctor --fix               also mend: stray worktrees, leftovers of killed gits, a missing uv
+  adwd doctor --json | jq '.checks[] | select(.level != \"ok\")'")]
+    Doctor(Doctor),
+    /// Show the configuration and where each value came from
+    #[command(subcommand, after_help = "\
+Examples:
+  adwd config show
+  adwd config example > ~/.config/adwd/config.toml
+  adwd config check")]
+    Config(Config),
+    /// See a whole run on a sample repository, and one that survives kill -9
+    #[command(after_help = "\
+Examples:
+  adwd demo                       two runs; in the second the daemon is killed in the middle
+  adwd demo --quick --keep        one run, and everything stays for you to look at")]
+    Demo(Demo),
+    /// Print or install a systemd unit
+    #[command(subcommand, after_help = "\
+Examples:
+  adwd service print
+  adwd service install && systemctl --user daemon-reload && systemctl --user enable --now adwd
+  sudo adwd service install --system --run-as alice")]
+    Service(Service),
+    /// Print shell completions
+    #[command(after_help = "Example:\n  adwd completions bash > ~/.local/share/bash-completion/completions/adwd")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// `serve`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Serve {
+    /// Log to standard error too [default: where standard error is a terminal]
+    #[arg(long)]
+    pub foreground: bool,
+    /// Become a session leader first: how the other commands start it
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+/// `stop`.
+#[derive(Clone, Debug, Args)]
+pub struct Stop {
+    /// How long it may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub timeout: u64,
+}
+
+/// What `trigger` and `phase` have in common.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// Id of the run [default: made by the daemon]
+    #[arg(long, value_name = "ID")]
+    pub adw_id: Option<String>,
+    /// Model for the agents
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Keep the worktree after success
+    #[arg(long)]
+    pub keep_worktree: bool,
+    /// Higher leaves the queue earlier, -100 to 100
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-100..=100))]
+    pub priority: Option<i64>,
+    /// The same key gets the first answer again
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// Show the run until it ends
+    #[arg(long, short)]
+    pub wait: bool,
+    /// With --wait: give up watching after this many seconds
+    #[arg(long, value_name = "SECONDS", requires = "wait")]
+    pub timeout: Option<u64>,
+}
+
+/// `trigger`.
+#[derive(Clone, Debug, Args)]
+pub struct Trigger {
+    /// Number of the issue
+    pub issue: String,
+    /// Phases, in order [default: those of the project's profile]
+    #[arg(long, value_delimiter = ',', value_name = "PHASE,...")]
+    pub phases: Option<Vec<String>>,
+    /// The rest.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `phase`.
+#[derive(Clone, Debug, Args)]
+pub struct Phase {
+    /// The phase
+    pub phase: String,
+    /// Number of the issue
+    pub issue: String,
+    /// The rest.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `list`.
+#[derive(Clone, Debug, Args)]
+pub struct List {
+    /// Only this status: queued starting running stopping completed failed cancelled timed_out skipped lost
+    #[arg(long)]
+    pub status: Option<String>,
+    /// Only this issue
+    #[arg(long, value_name = "NUMBER")]
+    pub issue: Option<String>,
+    /// Only ids that begin so
+    #[arg(long, value_name = "PREFIX")]
+    pub id: Option<String>,
+    /// Only runs accepted since: `90m`, `12h`, `7d`, or a time such as 2026-11-21T09:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// How many, 1 to 100
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
+    /// Go on from the `next_cursor` of a list
+    #[arg(long)]
+    pub cursor: Option<String>,
+}
+
+/// A command about one run.
+#[derive(Clone, Debug, Args)]
+pub struct OneRun {
+    /// Id of the run
+    pub id: String,
+}
+
+/// `logs`.
+#[derive(Clone, Debug, Args)]
+pub struct Logs {
+    /// Id of the run
+    pub id: String,
+    /// Go on showing what is added
+    #[arg(long, short)]
+    pub follow: bool,
+    /// The phase [default: the current or last one]
+    #[arg(long)]
+    pub phase: Option<String>,
+    /// How many of the last lines, 1 to 1000
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 200, conflicts_with = "all", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub lines: u32,
+    /// From the beginning
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `resume`.
+#[derive(Clone, Debug, Args)]
+pub struct Resume {
+    /// Id of the run
+    pub id: String,
+    /// The phase to go on from [default: the one that did not end well]
+    #[arg(long, value_name = "PHASE")]
+    pub from: Option<String>,
+    /// Show the run until it ends
+    #[arg(long, short)]
+    pub wait: bool,
+    /// With --wait: give up watching after this many seconds
+    #[arg(long, value_name = "SECONDS", requires = "wait")]
+    pub timeout: Option<u64>,
+}
+
+/// `wait`.
+#[derive(Clone, Debug, Args)]
+pub struct Wait {
+    /// Id of the run
+    pub id: String,
+    /// Give up watching after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+}
+
+/// `project`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Project {
+    /// List the served repositories
+    List,
+    /// Serve one more repository
+    Add {
+        /// A path inside it [default: the current folder]
+        path: Option<PathBuf>,
+        /// Its name [default: the folder's]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Stop serving a repository; nothing in it is changed
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Say what layout a repository has, and why
+    Detect {
+        /// A path inside it [default: the current folder]
+        path: Option<PathBuf>,
+    },
+}
+
+/// `doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct Doctor {
+    /// Mend what can be mended without losing work
+    #[arg(long)]
+    pub fix: bool,
+    /// Leave out what needs the network
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// `config`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Config {
+    /// Every setting, its value, and where the value came from
+    Show,
+    /// Where the configuration file is, or would be
+    Path,
+    /// Whether the configuration is right; exit code 2 where not
+    Check,
+    /// A complete configuration file with comments
+    Example,
+}
+
+/// `demo`.
+#[derive(Clone, Debug, Args)]
+pub struct Demo {
+    /// Leave everything in place at the end
+    #[arg(long)]
+    pub keep: bool,
+    /// Only the first run, without the kill -9
+    #[arg(long, conflicts_with = "crash")]
+    pub quick: bool,
+    /// Only the second run, with the kill -9
+    #[arg(long)]
+    pub crash: bool,
+    /// Where to put everything; must be empty or absent [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Whose systemd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ManagerArg {
+    /// Your own.
+    User,
+    /// The machine's.
+    System,
+}
+
+/// Options of both `service` commands.
+#[derive(Clone, Debug, Args)]
+pub struct ServiceOptions {
+    /// For your own systemd [default, except for root]
+    #[arg(long, conflicts_with = "system")]
+    pub user: bool,
+    /// For the machine's systemd
+    #[arg(long)]
+    pub system: bool,
+    /// With --system: the account that the daemon runs as [default: the one that called sudo]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub run_as: Option<String>,
+}
+
+/// `service`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Service {
+    /// Print the unit
+    Print(ServiceOptions),
+    /// Write the unit where systemd looks for it
+    Install(ServiceOptions),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound_and_every_command_has_an_example() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{} has no example", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn global_flags_stand_before_and_after_the_command() {
+        for words in [["adwd", "--json", "list"], ["adwd", "list", "--json"]] {
+            assert!(Cli::try_parse_from(words).unwrap().global.json);
+        }
+        let cli = Cli::try_parse_from(["adwd", "trigger", "7", "--phases", "plan,build", "--priority", "-5"]).unwrap();
+        let Command::Trigger(trigger) = cli.command else { panic!() };
+        assert_eq!(trigger.phases.unwrap(), ["plan", "build"]);
+        assert_eq!(trigger.common.priority, Some(-5));
+        assert!(Cli::try_parse_from(["adwd", "trigger", "7", "--timeout", "5"]).is_err(), "needs --wait");
+    }
+}

@@ -1,0 +1,341 @@
+//! The composition root: everything is put together here, started in order and ended in order.
+//!
+//! Life: claim the state folder → log → database → automation → runs → socket → HTTP → ready. A
+//! first SIGTERM or SIGINT is soft: nothing new is accepted, streams end with a result, open calls
+//! are answered, and the program ends; runs live on under their monitors, and the next daemon
+//! finds them. A second one ends it at once, which loses nothing either. SIGHUP is ignored:
+//! settings are read at the start.
+
+mod listen;
+mod signals;
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use sd_notify::NotifyState;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::automation;
+use crate::changes::Changes;
+use crate::clock::SystemClock;
+use crate::config::Loaded;
+use crate::db::Db;
+use crate::ids::OsRng;
+use crate::lock::InstanceLock;
+use crate::mcp::McpDeps;
+use crate::runs::{Runs, RunsDeps};
+use crate::telemetry::{self, TelemetryConfig};
+
+pub use listen::{recorded_http, recorded_socket};
+
+/// What is still under way gets this long after the endpoints have ended, then it is cut off.
+const DRAIN_LIMIT_MS: u64 = 5_000;
+/// The supervisor must beat at least this often, or systemd's watchdog is left to bark.
+const BEAT_LIMIT_MS: u64 = 45_000;
+/// How often the supervisor's beat is looked at where no watchdog asks for more.
+const WATCH_PERIOD_MS: u64 = 15_000;
+
+/// What `serve` was told beside the settings.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Log to standard error as well.
+    pub foreground: bool,
+    /// Started in the background by another command.
+    pub detached: bool,
+    /// Repository to serve, beside the configured ones.
+    pub repository: Option<PathBuf>,
+    /// This program, for the monitors.
+    pub exe: PathBuf,
+}
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked: everything was drained.
+    Softly,
+    /// A second signal came: nothing was waited for.
+    Hard,
+}
+
+/// Runs the daemon until a signal ends it. Everything that fails before it is ready is an error
+/// that names the file, the address or the setting.
+pub async fn serve(loaded: Loaded, env: BTreeMap<String, String>, options: Options) -> anyhow::Result<Ended> {
+    let config = Arc::new(loaded.config.clone());
+    let paths = config.paths.clone();
+    private_folder(&paths.state_dir).with_context(|| format!("cannot use {}", paths.state_dir.display()))?;
+    let pid = u32::try_from(nix::unistd::getpid().as_raw()).unwrap_or_default();
+    // Before the first byte is written: a second daemon leaves no trace.
+    let instance = InstanceLock::acquire(&paths.state_dir, pid)?;
+    let _log = telemetry::init(&TelemetryConfig {
+        log_dir: Some(paths.log_dir.clone()),
+        level: config.logs.level.clone(),
+        keep_days: config.logs.keep_days,
+        stderr: options.foreground || (!options.detached && io::stderr().is_terminal()),
+        env: env.clone(),
+    })?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid, state_dir = %paths.state_dir.display(), "starting");
+    if options.detached {
+        // All settings are absolute by now; a daemon must not hold somebody's folder busy.
+        let _ = std::env::set_current_dir("/");
+    }
+    let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
+    status("opening the database");
+    let db = Db::open(&paths.database_url).await?;
+    db.migrate(&SystemClock).await?;
+    let automation = automation::materialise(&paths.state_dir)?;
+    let env = child_env(env, &paths.state_dir);
+
+    status("looking at the runs of before");
+    let stop = CancellationToken::new();
+    let (runs, supervisor) = Runs::start(RunsDeps {
+        config: config.clone(),
+        db: db.clone(),
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(OsRng),
+        changes: Changes::new(),
+        exe: options.exe.clone(),
+        host: host(),
+        automation,
+        base_env: env,
+        shutdown: stop.clone(),
+    })
+    .await?;
+    if let Some(root) = &options.repository {
+        add_repository(&runs, root).await?;
+    }
+    let deps = McpDeps {
+        runs: runs.clone(),
+        trigger_tools_enabled: true,
+        version: env!("CARGO_PKG_VERSION"),
+        clock: Arc::new(SystemClock),
+    };
+    let endpoints = listen::Endpoints::open(&loaded, deps, &stop).await?;
+    announce(&endpoints, &options);
+    let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&endpoints.sentence())]);
+
+    let ended = until_signal(&mut signals, &runs, supervisor).await;
+    tracing::info!("stopping; runs live on under their monitors");
+    let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    runs.stop_accepting();
+    stop.cancel();
+    let supervisor = match ended {
+        Ok(supervisor) => supervisor,
+        // Without its supervisor the daemon is of no use: the service manager starts another.
+        Err(error) => {
+            endpoints.close(&paths.state_dir).await;
+            return Err(error);
+        }
+    };
+    let drained = async {
+        endpoints.close(&paths.state_dir).await;
+        if tokio::time::timeout(Duration::from_millis(DRAIN_LIMIT_MS), supervisor).await.is_err() {
+            tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "the supervisor did not end in time");
+        }
+        db.close().await;
+    };
+    let how = tokio::select! {
+        () = drained => Ended::Softly,
+        name = signals.next() => {
+            tracing::warn!(signal = name, "second signal: ending at once");
+            Ended::Hard
+        }
+    };
+    tracing::info!("stopped");
+    drop(instance);
+    Ok(how)
+}
+
+/// Waits for the first signal; meanwhile tells the service manager that the supervisor lives.
+async fn until_signal(
+    signals: &mut signals::Signals,
+    runs: &Runs,
+    mut supervisor: JoinHandle<()>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let asked = sd_notify::watchdog_enabled();
+    let period = asked.map_or(Duration::from_millis(WATCH_PERIOD_MS), |limit| limit / 3);
+    let mut look = tokio::time::interval(period);
+    let mut beat = Beat::new(runs.beats());
+    loop {
+        tokio::select! {
+            name = signals.next() => {
+                tracing::info!(signal = name, "asked to stop");
+                return Ok(supervisor);
+            }
+            ended = &mut supervisor => {
+                let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
+                bail!("the supervisor of the runs ended by itself{how}");
+            }
+            _ = look.tick() => {
+                if beat.is_alive(runs.beats(), period) {
+                    let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+                } else {
+                    tracing::error!(limit_ms = BEAT_LIMIT_MS, "the supervisor does not beat");
+                }
+            }
+        }
+    }
+}
+
+/// Whether a counter still grows.
+struct Beat {
+    last: u64,
+    silent: Duration,
+}
+
+impl Beat {
+    fn new(now: u64) -> Beat {
+        Beat { last: now, silent: Duration::ZERO }
+    }
+
+    /// `passed`: the time since the last look.
+    fn is_alive(&mut self, now: u64, passed: Duration) -> bool {
+        self.silent = if now == self.last { self.silent + passed } else { Duration::ZERO };
+        self.last = now;
+        self.silent < Duration::from_millis(BEAT_LIMIT_MS)
+    }
+}
+
+async fn add_repository(runs: &Runs, root: &Path) -> anyhow::Result<()> {
+    let path = root.display().to_string();
+    let (project, added) = runs.add_project(&path, None).await?;
+    if added {
+        tracing::info!(project = %project.name, %path, profile = %project.profile, "a repository is served now");
+        told(&format!("serving {path} as project {:?} (profile {}: {})", project.name, project.profile, project.profile_reason));
+    }
+    Ok(())
+}
+
+/// Where it listens, for whoever started it by hand.
+fn announce(endpoints: &listen::Endpoints, options: &Options) {
+    tracing::info!("{}", endpoints.sentence());
+    if !options.detached {
+        told(&format!("adwd {} ready: {}", env!("CARGO_PKG_VERSION"), endpoints.sentence()));
+    }
+}
+
+fn told(text: &str) {
+    use io::Write as _;
+    // A daemon whose standard error is gone goes on.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+fn status(text: &str) {
+    tracing::debug!("{text}");
+    let _ = sd_notify::notify(&[NotifyState::Status(text)]);
+}
+
+/// Makes `folder` (mode 0700) if it is not there; refuses one that others own or may write.
+pub fn private_folder(folder: &Path) -> io::Result<()> {
+    let refused = |why: String| io::Error::new(io::ErrorKind::PermissionDenied, why);
+    if let Some(parent) = folder.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    // In /tmp somebody else may have been there first; a link would lead us anywhere.
+    let meta = std::fs::metadata(folder)?;
+    if !meta.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is no folder"));
+    }
+    let uid = nix::unistd::geteuid().as_raw();
+    if meta.uid() != uid {
+        return Err(refused(format!("it belongs to uid {}, and we are uid {uid}", meta.uid())));
+    }
+    if meta.mode() & 0o022 != 0 {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// The environment for children: uv needs a cache it can write, which a service without a home
+/// folder has only in the state folder.
+pub fn child_env(mut env: BTreeMap<String, String>, state_dir: &Path) -> BTreeMap<String, String> {
+    let named = env.contains_key("UV_CACHE_DIR") || env.contains_key("UV_NO_CACHE");
+    if !named && !uv_cache_is_writable(&env) {
+        let cache = state_dir.join("uv-cache");
+        tracing::info!(cache = %cache.display(), "the home folder cannot be written: uv gets a cache of its own");
+        env.insert("UV_CACHE_DIR".into(), cache.display().to_string());
+    }
+    env
+}
+
+fn uv_cache_is_writable(env: &BTreeMap<String, String>) -> bool {
+    let set = |name: &str| env.get(name).filter(|value| value.starts_with('/')).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    let Some(base) = base else { return false };
+    let cache = base.join("uv");
+    if std::fs::create_dir_all(&cache).is_err() {
+        return false;
+    }
+    // access(2) does not know about read-only mounts of a sandbox in every kernel: try it.
+    let probe = cache.join(format!(".adwd-{}", nix::unistd::getpid()));
+    let written = std::fs::write(&probe, b"").is_ok();
+    let _ = std::fs::remove_file(probe);
+    written
+}
+
+fn host() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// Ends the daemon that runs on `state_dir` and waits until the folder is free. `None`: none runs.
+pub async fn stop(state_dir: &Path, limit: Duration) -> anyhow::Result<Option<u32>> {
+    let Some(pid) = InstanceLock::holder(state_dir) else { return Ok(None) };
+    let raw = i32::try_from(pid).map_err(|_| anyhow!("the lock file names the impossible pid {pid}"))?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(raw), nix::sys::signal::Signal::SIGTERM)
+        .with_context(|| format!("cannot signal the daemon (pid {pid})"))?;
+    let until = tokio::time::Instant::now() + limit;
+    while InstanceLock::holder(state_dir) == Some(pid) {
+        if tokio::time::Instant::now() >= until {
+            bail!("the daemon (pid {pid}) was told to stop and still runs after {} s; `kill -9 {pid}` loses nothing", limit.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(Some(pid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_that_stopped_beating_is_not_alive() {
+        let mut beat = Beat::new(1);
+        assert!(beat.is_alive(1, Duration::from_secs(20)));
+        assert!(beat.is_alive(1, Duration::from_secs(20)));
+        assert!(!beat.is_alive(1, Duration::from_secs(20)));
+        assert!(beat.is_alive(2, Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn uv_gets_a_cache_of_its_own_only_where_home_cannot_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = |path: &Path| BTreeMap::from([("HOME".to_owned(), path.display().to_string())]);
+        assert!(!child_env(home(dir.path()), dir.path()).contains_key("UV_CACHE_DIR"));
+        let env = child_env(home(Path::new("/proc/nowhere")), dir.path());
+        assert!(env["UV_CACHE_DIR"].starts_with(&dir.path().display().to_string()));
+        assert!(child_env(BTreeMap::new(), dir.path()).contains_key("UV_CACHE_DIR"));
+    }
+
+    #[test]
+    fn a_private_folder_is_made_or_made_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b");
+        private_folder(&folder).unwrap();
+        assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        private_folder(&folder).unwrap();
+        assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert!(private_folder(&dir.path().join("file")).is_err());
+    }
+}

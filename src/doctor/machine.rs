@@ -1,0 +1,303 @@
+//! What a machine must have, whatever the project.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+
+use super::{Findings, Visit};
+use crate::client::{Client, ClientError};
+use crate::clock::{Clock as _, Millis, SystemClock};
+use crate::lock::InstanceLock;
+use crate::{daemon, tool, uv};
+
+const PROGRAM_LIMIT_MS: u64 = 20_000;
+/// The first `uv run` may build an environment, or look through every Python there is.
+const PROBE_LIMIT_MS: u64 = 120_000;
+const NETWORK_LIMIT_MS: u64 = 30_000;
+const MIN_GIT: (u32, u32) = (2, 39);
+const DISK_WARN_BYTES: u64 = 2 << 30;
+const DISK_FAIL_BYTES: u64 = 200 << 20;
+const MIN_WATCHES_COUNT: u64 = 8_192;
+const MIN_INSTANCES_COUNT: u64 = 16;
+/// A clock before this is not set: certificates would be refused.
+const CLOCK_FLOOR: &str = "2026-01-01T00:00:00Z";
+/// The agent programs that the automation knows how to call.
+const AGENTS: [&str; 4] = ["claude", "codex", "gemini", "opencode"];
+
+/// What a phase would see of Python, asked through uv with a phase's environment.
+const PROBE: &str = "# /// script\n# requires-python = \">=3.11\"\n# dependencies = []\n# ///\nimport sys\nprint('probe', sys.version.split()[0], sys.executable)\n";
+
+pub(super) async fn examine(visit: &Visit<'_>, found: &mut Findings, tell: &dyn Fn(&str)) {
+    folders(visit, found);
+    daemon_state(visit, found).await;
+    let env = visit.child_env();
+    if let Some(uv) = uv_present(visit, found, tell).await {
+        tell("running a script through uv");
+        uv_probe(visit, found, &uv, &env).await;
+    }
+    git(found, &env).await;
+    agents(found, visit, &env);
+    tell("asking gh");
+    gh(visit, found, &env).await;
+    inotify(found);
+    systemd(found, visit.env);
+    cgroup(found);
+    clock(found, SystemClock.now());
+}
+
+fn folders(visit: &Visit<'_>, found: &mut Findings) {
+    let paths = &visit.config.paths;
+    let probe = paths.state_dir.join(format!(".doctor-{}", nix::unistd::getpid()));
+    let written = daemon::private_folder(&paths.state_dir).and_then(|()| std::fs::write(&probe, b"x"));
+    let _ = std::fs::remove_file(&probe);
+    match written {
+        Ok(()) => found.ok("state_dir", format!("{} can be written", paths.state_dir.display())),
+        Err(error) => found.fail(
+            "state_dir",
+            format!("{} cannot be written: {error}", paths.state_dir.display()),
+            "make it yours, or choose another with --state-dir or XDG_STATE_HOME",
+        ),
+    }
+    disk(found, &paths.state_dir);
+}
+
+fn disk(found: &mut Findings, folder: &Path) {
+    let Ok(facts) = statvfs(folder) else { return };
+    let free = (facts.blocks_available() as u64).saturating_mul(facts.fragment_size() as u64);
+    let text = format!("{} MiB free at {}", free >> 20, folder.display());
+    let mend = "make room: worktrees, logs and uv's cache (`uv cache prune`) are the usual places";
+    match free {
+        ..DISK_FAIL_BYTES => found.fail("disk", text, mend),
+        ..DISK_WARN_BYTES => found.warn("disk", text, mend),
+        _ => found.ok("disk", text),
+    }
+}
+
+async fn daemon_state(visit: &Visit<'_>, found: &mut Findings) {
+    let state_dir = &visit.config.paths.state_dir;
+    let holder = InstanceLock::holder(state_dir);
+    match (Client::connect(&visit.socket).await, holder) {
+        (Ok(_), Some(pid)) => {
+            let http = daemon::recorded_http(state_dir).map(|a| format!(", http://{a}/mcp")).unwrap_or_default();
+            found.ok("daemon", format!("runs (pid {pid}), answers on {}{http}", visit.socket.display()));
+        }
+        (Ok(_), None) => found.warn(
+            "daemon",
+            format!("a daemon of another state folder answers on {}", visit.socket.display()),
+            "give each daemon a --runtime-dir of its own",
+        ),
+        (Err(ClientError::Absent { .. }), None) => found.ok("daemon", "none runs; `adwd serve` or any trigger starts one"),
+        (Err(error), Some(pid)) => found.fail(
+            "daemon",
+            format!("runs (pid {pid}) but does not answer: {error}"),
+            "`adwd stop`, then `adwd serve`; runs live on meanwhile",
+        ),
+        (Err(error), None) => found.fail("daemon", error.to_string(), "look at the socket and its folder"),
+    }
+}
+
+async fn uv_present(visit: &Visit<'_>, found: &mut Findings, tell: &dyn Fn(&str)) -> Option<PathBuf> {
+    let state_dir = &visit.config.paths.state_dir;
+    let path = visit.env.get("PATH").map(OsStr::new);
+    let mut present = uv::locate(visit.config.uv.path.as_deref(), path, state_dir);
+    let mut fixed = false;
+    if present.is_none() && visit.fix && visit.config.uv.path.is_none() {
+        tell("installing uv");
+        match uv::provision(state_dir, visit.env, tool::run_step).await {
+            Ok(path) => (present, fixed) = (Some(path), true),
+            Err(error) => {
+                found.fail("uv", format!("not there, and could not be installed: {error}"), "install uv yourself, or set uv.path");
+                return None;
+            }
+        }
+    }
+    let Some(uv) = present else {
+        let configured = visit.config.uv.path.as_ref().map(|p| format!(" (uv.path = {})", p.display()));
+        found.fail(
+            "uv",
+            format!("not found{}", configured.unwrap_or_default()),
+            "`adwd doctor --fix` installs one for adwd alone; or `pipx install uv`",
+        );
+        return None;
+    };
+    let version = tool::run(&uv, &["--version"], Path::new("/"), &visit.child_env(), PROGRAM_LIMIT_MS).await;
+    let text = version.as_ref().map(|v| v.stdout.trim().to_owned()).unwrap_or_else(Clone::clone);
+    let (major, minor, patch) = uv::MIN_VERSION;
+    match version.ok().and_then(|v| uv::parse_version(&v.stdout)) {
+        Some(version) if version >= uv::MIN_VERSION && fixed => found.fixed("uv", format!("{text} at {}", uv.display())),
+        Some(version) if version >= uv::MIN_VERSION => found.ok("uv", format!("{text} at {}", uv.display())),
+        Some(_) => found.fail(
+            "uv",
+            format!("{text} at {} is older than {major}.{minor}.{patch}", uv.display()),
+            "`uv self update`, or `pipx upgrade uv`",
+        ),
+        None => {
+            found.fail("uv", format!("{} does not work: {text}", uv.display()), "install it anew, or set uv.path");
+            return None;
+        }
+    }
+    Some(uv)
+}
+
+/// A script through uv with a phase's own environment finds what nothing else does: TLS roots, an
+/// unwritable cache, no interpreter.
+async fn uv_probe(visit: &Visit<'_>, found: &mut Findings, uv: &Path, env: &BTreeMap<String, String>) {
+    let script = visit.config.paths.state_dir.join(format!(".doctor-{}.py", nix::unistd::getpid()));
+    if std::fs::write(&script, PROBE).is_err() {
+        return;
+    }
+    let path = script.display().to_string();
+    let mut args = vec!["run", "--no-progress"];
+    if let Some(python) = visit.config.uv.python.as_deref() {
+        args.extend(["--python", python]);
+    }
+    args.extend(["--script", &path]);
+    let ran = tool::run(uv, &args, Path::new("/"), env, PROBE_LIMIT_MS).await;
+    let _ = std::fs::remove_file(&script);
+    match ran {
+        Ok(done) if done.code == Some(0) => {
+            let text = done.stdout.trim().trim_start_matches("probe ").replacen(' ', " at ", 1);
+            found.ok("python", format!("a script ran through uv: Python {text}"));
+        }
+        Ok(done) => found.fail(
+            "python",
+            format!("a script did not run through uv: {}", done.stderr),
+            "install Python 3.11 or newer (or let uv: `uv python install 3.12`), or set uv.python; for certificates set SSL_CERT_FILE",
+        ),
+        Err(error) => found.fail("python", error, "see whether uv works in a shell: `uv run -c pass`"),
+    }
+}
+
+async fn git(found: &mut Findings, env: &BTreeMap<String, String>) {
+    let Some(git) = tool::find("git", env) else {
+        found.fail("git", "not found on PATH", "install git 2.39 or newer");
+        return;
+    };
+    let text = tool::run(&git, &["--version"], Path::new("/"), env, PROGRAM_LIMIT_MS).await;
+    let text = text.map(|done| done.stdout.trim().to_owned()).unwrap_or_else(|error| error);
+    match uv::parse_version(&text) {
+        Some((major, minor, _)) if (major, minor) >= MIN_GIT => found.ok("git", text),
+        Some(_) => found.fail("git", format!("{text} is older than 2.39"), "upgrade git"),
+        None => found.fail("git", text, "install git 2.39 or newer"),
+    }
+}
+
+fn agents(found: &mut Findings, visit: &Visit<'_>, env: &BTreeMap<String, String>) {
+    let present: Vec<&str> = AGENTS.into_iter().filter(|name| tool::find(name, env).is_some()).collect();
+    for project in &visit.config.projects {
+        if let Some(agent) = project.agent.as_deref().filter(|a| AGENTS.contains(a) && !present.contains(a)) {
+            found.fail(
+                "agents",
+                format!("project {} asks for {agent}, which is not on PATH", project.name),
+                format!("install {agent}, or choose another agent for the project"),
+            );
+        }
+    }
+    if present.is_empty() {
+        found.warn("agents", "no coding agent on PATH: only `patch` and `command` can do the work", "install claude or codex");
+    } else {
+        found.ok("agents", format!("on PATH: {}", present.join(", ")));
+    }
+}
+
+async fn gh(visit: &Visit<'_>, found: &mut Findings, env: &BTreeMap<String, String>) {
+    let wanted = visit.config.projects.iter().any(|p| p.forge.as_deref() == Some("github"))
+        || visit.root.as_ref().is_some_and(|root| visit.project(root).is_ok_and(|p| p.forge() == "github"));
+    let Some(gh) = tool::find("gh", env) else {
+        if wanted {
+            found.fail("gh", "not found, and a project uses the github forge", "install gh 2.23 or newer and `gh auth login`");
+        } else {
+            found.ok("gh", "not found; needed for the github forge alone");
+        }
+        return;
+    };
+    if visit.offline {
+        found.ok("gh", format!("{} (login not checked: offline)", gh.display()));
+        return;
+    }
+    match tool::run(&gh, &["auth", "status"], Path::new("/"), env, NETWORK_LIMIT_MS).await {
+        Ok(done) if done.code == Some(0) => found.ok("gh", format!("{}, logged in", gh.display())),
+        other => {
+            let why = other.map_or_else(|error| error, |done| done.stderr);
+            let text = format!("{} is not logged in: {why}", gh.display());
+            let mend = "`gh auth login`, or set GH_TOKEN in the daemon's environment";
+            if wanted { found.fail("gh", text, mend) } else { found.warn("gh", text, mend) }
+        }
+    }
+}
+
+fn inotify(found: &mut Findings) {
+    let read = |name: &str| -> Option<u64> {
+        std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse().ok()
+    };
+    match (read("max_user_watches"), read("max_user_instances")) {
+        (Some(watches), Some(instances)) if watches < MIN_WATCHES_COUNT || instances < MIN_INSTANCES_COUNT => found.warn(
+            "inotify",
+            format!("{watches} watches and {instances} instances: few; changes are then found by looking, more slowly"),
+            "sysctl fs.inotify.max_user_watches=65536 fs.inotify.max_user_instances=128",
+        ),
+        (Some(watches), Some(instances)) => found.ok("inotify", format!("{watches} watches, {instances} instances")),
+        _ => found.warn("inotify", "the kernel does not say its limits", "changes are then found by looking"),
+    }
+}
+
+fn systemd(found: &mut Findings, env: &BTreeMap<String, String>) {
+    if !Path::new("/run/systemd/system").is_dir() {
+        found.ok("systemd", "not the service manager here: runs are fenced by cgroup or process group");
+        return;
+    }
+    let uid = nix::unistd::getuid();
+    let runtime = env.get("XDG_RUNTIME_DIR").cloned().unwrap_or_else(|| format!("/run/user/{uid}"));
+    if !Path::new(&runtime).join("systemd/private").exists() {
+        found.warn(
+            "systemd",
+            "your own manager does not run: a run shares the daemon's cgroup instead of having a scope of its own",
+            "`loginctl enable-linger`, then log in anew",
+        );
+        return;
+    }
+    let name = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name).unwrap_or_default();
+    if Path::new("/var/lib/systemd/linger").join(&name).exists() {
+        found.ok("systemd", "your own manager runs and lingers: each run gets a scope of its own");
+    } else {
+        found.warn(
+            "systemd",
+            "your own manager ends when you log out, and every run with it",
+            format!("`loginctl enable-linger {name}`"),
+        );
+    }
+}
+
+fn cgroup(found: &mut Findings) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounted = mounts.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let is_v2 = after.split(' ').next() == Some("cgroup2");
+        is_v2.then(|| before.split(' ').nth(4).map(PathBuf::from)).flatten()
+    });
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::")).map(|path| path.trim_start_matches('/').to_owned());
+    match (mounted, own) {
+        (Some(mount), Some(own)) => {
+            let folder = mount.join(own);
+            let writable = nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK).is_ok();
+            let what = if writable { "can be written" } else { "cannot be written; a scope or the process group is used" };
+            found.ok("cgroup2", format!("{} {what}", folder.display()));
+        }
+        _ => found.ok("cgroup2", "not mounted: the process group is used"),
+    }
+}
+
+fn clock(found: &mut Findings, now: Millis) {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").is_ok();
+    let floor = Millis::parse_rfc3339(CLOCK_FLOOR).unwrap_or_default();
+    if now < floor {
+        found.fail("clock", format!("it is {} here: certificates will be refused", now.rfc3339()), "set the clock (NTP)");
+    } else if boot {
+        found.ok("clock", now.rfc3339());
+    } else {
+        found.warn("clock", "the kernel names no boot id: a reused pid after a reboot is told apart less surely", "mount /proc");
+    }
+}
