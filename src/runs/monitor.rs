@@ -94,7 +94,8 @@ fn monitor(dir: &Path) -> io::Result<()> {
     write_atomic(dir, "exit.json", &exit)
 }
 
-/// Blocks what must not end the monitor. A blocked set is not inherited: std clears it in children.
+/// Blocks what must not end the monitor. Children inherit the blocked set, so [`clear_mask`] gives
+/// it back to them.
 fn block_signals() -> io::Result<SignalFd> {
     let mut set = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGXFSZ, Signal::SIGUSR1, Signal::SIGUSR2] {
@@ -124,6 +125,15 @@ fn open_log(dir: &Path) -> io::Result<File> {
     }
 }
 
+/// Lets a child start with no signal blocked. std hands the parent's mask on (since Rust 1.66),
+/// and a phase that blocks SIGINT, SIGTERM and SIGCHLD can neither be stopped nor wait.
+#[expect(unsafe_code, reason = "std has no safe form of giving a child a signal mask, nor has nix")]
+fn clear_mask(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; `thread_set_mask` is
+    // one `pthread_sigmask` on a set made on the stack, and an `Errno` converts without allocating.
+    unsafe { command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(io::Error::from)) }
+}
+
 /// Starts the phase. The error is a sentence for people.
 fn spawn(dir: &Path, spec: &LaunchSpec, log: &File) -> Result<Pid, String> {
     let Some((program, args)) = spec.argv.split_first() else {
@@ -134,15 +144,10 @@ fn spawn(dir: &Path, spec: &LaunchSpec, log: &File) -> Result<Pid, String> {
     }
     let attempt = || {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that starts phases")]
-        Command::new(program)
-            .args(args)
-            .current_dir(&spec.cwd)
-            .env(MARK, dir)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log.try_clone()?)
-            .process_group(0)
-            .spawn()
+        let mut command = Command::new(program);
+        command.args(args).current_dir(&spec.cwd).env(MARK, dir);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+        clear_mask(command.process_group(0)).spawn()
     };
     let child = attempt().or_else(|e| {
         // A spawn that fails for a passing reason is tried once more.
