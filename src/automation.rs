@@ -134,7 +134,9 @@ fn prune(root: &Path) {
         if name.starts_with(".new-") || name.starts_with(".old-") {
             // Only ours are touched while we run: the instance lock is held by the caller.
             let _ = std::fs::remove_dir_all(entry.path());
-        } else if let Ok(used) = std::fs::metadata(entry.path().join(STAMP)).and_then(|m| m.modified()) {
+        } else if let Ok(used) =
+            std::fs::metadata(entry.path().join(STAMP)).and_then(|m| m.modified())
+        {
             copies.push((used, entry.path()));
         }
     }
@@ -160,7 +162,10 @@ mod tests {
         let folders = ["adws/adw_tests", "agents", "trees", "pulls", "issues", "content"];
         folders.iter().any(|f| path == *f || path.starts_with(&format!("{f}/")))
             || path.split('/').any(|part| {
-                part.starts_with('.') || part == "__pycache__" || part.ends_with(".pyc") || part.ends_with(".egg-info")
+                part.starts_with('.')
+                    || part == "__pycache__"
+                    || part.ends_with(".pyc")
+                    || part.ends_with(".egg-info")
             })
     }
 

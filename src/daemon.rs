@@ -50,6 +50,8 @@ pub struct Options {
     pub detached: bool,
     /// Repository to serve, beside the configured ones.
     pub repository: Option<PathBuf>,
+    /// Whether it was named: one that we only happen to stand in must not keep us from starting.
+    pub repository_named: bool,
     /// This program, for the monitors.
     pub exe: PathBuf,
 }
@@ -65,10 +67,15 @@ pub enum Ended {
 
 /// Runs the daemon until a signal ends it. Everything that fails before it is ready is an error
 /// that names the file, the address or the setting.
-pub async fn serve(loaded: Loaded, env: BTreeMap<String, String>, options: Options) -> anyhow::Result<Ended> {
+pub async fn serve(
+    loaded: Loaded,
+    env: BTreeMap<String, String>,
+    options: Options,
+) -> anyhow::Result<Ended> {
     let config = Arc::new(loaded.config.clone());
     let paths = config.paths.clone();
-    private_folder(&paths.state_dir).with_context(|| format!("cannot use {}", paths.state_dir.display()))?;
+    private_folder(&paths.state_dir)
+        .with_context(|| format!("cannot use {}", paths.state_dir.display()))?;
     let pid = u32::try_from(nix::unistd::getpid().as_raw()).unwrap_or_default();
     // Before the first byte is written: a second daemon leaves no trace.
     let instance = InstanceLock::acquire(&paths.state_dir, pid)?;
@@ -107,7 +114,12 @@ pub async fn serve(loaded: Loaded, env: BTreeMap<String, String>, options: Optio
     })
     .await?;
     if let Some(root) = &options.repository {
-        add_repository(&runs, root).await?;
+        match add_repository(&runs, root).await {
+            Err(error) if !options.repository_named => {
+                told(&format!("not serving the current folder: {error:#}"))
+            }
+            other => other?,
+        }
     }
     let deps = McpDeps {
         runs: runs.clone(),
@@ -206,7 +218,10 @@ async fn add_repository(runs: &Runs, root: &Path) -> anyhow::Result<()> {
     let (project, added) = runs.add_project(&path, None).await?;
     if added {
         tracing::info!(project = %project.name, %path, profile = %project.profile, "a repository is served now");
-        told(&format!("serving {path} as project {:?} (profile {}: {})", project.name, project.profile, project.profile_reason));
+        told(&format!(
+            "serving {path} as project {:?} (profile {}: {})",
+            project.name, project.profile, project.profile_reason
+        ));
     }
     Ok(())
 }
@@ -290,13 +305,17 @@ fn host() -> String {
 /// Ends the daemon that runs on `state_dir` and waits until the folder is free. `None`: none runs.
 pub async fn stop(state_dir: &Path, limit: Duration) -> anyhow::Result<Option<u32>> {
     let Some(pid) = InstanceLock::holder(state_dir) else { return Ok(None) };
-    let raw = i32::try_from(pid).map_err(|_| anyhow!("the lock file names the impossible pid {pid}"))?;
+    let raw =
+        i32::try_from(pid).map_err(|_| anyhow!("the lock file names the impossible pid {pid}"))?;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(raw), nix::sys::signal::Signal::SIGTERM)
         .with_context(|| format!("cannot signal the daemon (pid {pid})"))?;
     let until = tokio::time::Instant::now() + limit;
     while InstanceLock::holder(state_dir) == Some(pid) {
         if tokio::time::Instant::now() >= until {
-            bail!("the daemon (pid {pid}) was told to stop and still runs after {} s; `kill -9 {pid}` loses nothing", limit.as_secs());
+            bail!(
+                "the daemon (pid {pid}) was told to stop and still runs after {} s; `kill -9 {pid}` loses nothing",
+                limit.as_secs()
+            );
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -21,11 +21,18 @@ pub fn triggered(out: &Out, run: &Triggered) {
 #[must_use]
 pub fn triggered_sentence(run: &Triggered) -> String {
     let mut text = if run.already_running {
-        format!("run {} of issue {} in {} is active already: {}", run.adw_id, run.issue_number, run.project, run.status)
+        format!(
+            "run {} of issue {} in {} is active already: {}",
+            run.adw_id, run.issue_number, run.project, run.status
+        )
     } else {
         format!(
             "run {} accepted: issue {} in {}, phases {}, {}",
-            run.adw_id, run.issue_number, run.project, run.phases.join(" → "), run.status
+            run.adw_id,
+            run.issue_number,
+            run.project,
+            run.phases.join(" → "),
+            run.status
         )
     };
     if let Some(position) = run.queue_position {
@@ -59,7 +66,8 @@ pub fn list(out: &Out, page: &RunPage, now: Millis) {
         .iter()
         .map(|run| {
             let phase = run.current_phase.clone().unwrap_or_default();
-            let note = run.pr_url.clone().or_else(|| run.failure_message.clone()).unwrap_or_default();
+            let note =
+                run.pr_url.clone().or_else(|| run.failure_message.clone()).unwrap_or_default();
             let when = if person { ago(&run.created_at, now) } else { run.created_at.clone() };
             let title = run.issue_title.clone().unwrap_or_default();
             vec![
@@ -100,22 +108,38 @@ pub fn run(out: &Out, run: &RunView, now: Millis) {
     add("ended", run.ended_at.as_deref().map(|at| when(at, now, person)), Tone::Plain);
     add("queue position", run.queue_position.map(|n| n.to_string()), Tone::Busy);
     add("next try", run.retry_at.clone(), Tone::Busy);
-    add("branch", run.branch.as_ref().map(|b| match &run.base_branch {
-        Some(base) => format!("{b} (from {base})"),
-        None => b.clone(),
-    }), Tone::Plain);
-    add("worktree", run.worktree_path.as_ref().map(|path| match run.worktree.as_deref() {
-        Some("removed") => format!("{path} (removed)"),
-        _ => path.clone(),
-    }), Tone::Plain);
+    add(
+        "branch",
+        run.branch.as_ref().map(|b| match &run.base_branch {
+            Some(base) => format!("{b} (from {base})"),
+            None => b.clone(),
+        }),
+        Tone::Plain,
+    );
+    add(
+        "worktree",
+        run.worktree_path.as_ref().map(|path| match run.worktree.as_deref() {
+            Some("removed") => format!("{path} (removed)"),
+            _ => path.clone(),
+        }),
+        Tone::Plain,
+    );
     add("plan", run.plan_file.clone(), Tone::Plain);
     add("pull request", run.pr_url.clone(), Tone::Good);
     add("usage", run.usage.as_ref().map(usage), Tone::Plain);
     if let Some(failure) = &run.failure {
         let phase = failure.phase.as_ref().map(|p| format!(" in {p}")).unwrap_or_default();
-        add("failure", Some(format!("{}{phase}: {}", failure.class.as_str(), failure.message)), Tone::Bad);
+        add(
+            "failure",
+            Some(format!("{}{phase}: {}", failure.class.as_str(), failure.message)),
+            Tone::Bad,
+        );
         if failure.retryable && run.status.is_terminal() {
-            add("", Some(format!("trying again can help: adwd resume {}", run.adw_id)), Tone::Plain);
+            add(
+                "",
+                Some(format!("trying again can help: adwd resume {}", run.adw_id)),
+                Tone::Plain,
+            );
         }
     }
     add("state file", run.state_problem.clone(), Tone::Bad);
