@@ -17,13 +17,13 @@ pub mod uv;
 pub mod auth;
 // L3: the slices.
 pub mod runs;
-// L4: the wire, both ends of it.
+// L4: the wire, both ends of it, and other programs.
 pub mod client;
 pub mod mcp;
+pub mod tool;
 // L5: the program.
 pub mod cli;
 pub mod daemon;
 pub mod demo;
 pub mod doctor;
 pub mod service;
-pub mod tool;

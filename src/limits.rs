@@ -102,3 +102,52 @@ pub const LOG_PAGE_COUNT: u32 = 1_000;
 pub const LOG_DEFAULT_COUNT: u32 = 200;
 /// Oldest uv that is known to behave as `spec/platform.md` §1 says.
 pub const MIN_UV_VERSION: (u32, u32) = (0, 5);
+/// One git command.
+pub const GIT_COMMAND_MS: u64 = 120_000;
+/// How long the lock round a repository's worktrees is waited for.
+pub const GIT_LOCK_WAIT_MS: u64 = 300_000;
+/// Tries of a `worktree add` that another process disturbed.
+pub const GIT_ADD_TRIES_COUNT: u32 = 5;
+/// A worktree's record that names no folder for so long was left by a crash.
+pub const GIT_HALF_MADE_MS: u64 = 10_000;
+
+// Logs of phases.
+
+/// One line of a phase's log; the rest of it is cut off.
+pub const TAIL_LINE_BYTES: usize = 16 * 1024;
+/// What one step of a tail reads.
+pub const TAIL_STEP_BYTES: usize = 1 << 20;
+/// What one page of a log reads.
+pub const TAIL_PAGE_BYTES: usize = 1 << 20;
+/// What is read from the end of a log for its last lines.
+pub const TAIL_LAST_BYTES: u64 = 64 * 1024;
+
+// Hints of the file system.
+
+/// Hints are held back this long, so that one save of a file is one hint.
+pub const WATCH_DEBOUNCE_MS: u64 = 50;
+/// Dirty paths remembered before everything counts as dirty.
+pub const WATCH_DIRTY_COUNT: usize = 1_024;
+/// How often a polling watcher looks.
+pub const WATCH_POLL_MS: u64 = 1_000;
+
+// Processes.
+
+/// How long a monitor tries for its locks: a look of the daemon holds them for an instant.
+pub const MONITOR_LOCK_MS: u64 = 2_000;
+/// How long a monitor may take to begin.
+pub const MONITOR_BEGIN_MS: u64 = 15_000;
+/// How often a monitor looks for stop requests and limits.
+pub const MONITOR_TICK_MS: u16 = 250;
+/// The same while it ends its tree.
+pub const MONITOR_FAST_TICK_MS: u16 = 20;
+/// From SIGTERM to SIGKILL for what outlives a phase that ended by itself.
+pub const STRAGGLER_GRACE_MS: u64 = 2_000;
+/// How long SIGKILL is repeated.
+pub const KILL_LIMIT_MS: u64 = 10_000;
+/// Pause before a spawn that failed for a passing reason is tried once more.
+pub const SPAWN_RETRY_MS: u64 = 1_000;
+/// From SIGTERM to SIGKILL for a short command that passed its limit.
+pub const COMMAND_TERM_GRACE_MS: u64 = 2_000;
+/// How long a stream that a grandchild keeps open is read after a command's end.
+pub const COMMAND_DRAIN_MS: u64 = 500;

@@ -5,9 +5,9 @@ use rmcp::model::{CompleteRequestParams, CompleteResult, CompletionInfo, Referen
 
 use super::bounds::COMPLETION_COUNT;
 use super::error::ToolError;
+use super::prompts;
 use super::resources::{LOG_TEMPLATE, RUN_TEMPLATE, STATE_TEMPLATE};
 use super::tools::STATUS_WORDS;
-use super::{args, prompts};
 use crate::runs::{Runs, RunsError};
 
 /// Values that begin with what was typed.
@@ -15,7 +15,10 @@ pub async fn complete(
     runs: &Runs,
     request: &CompleteRequestParams,
 ) -> Result<CompleteResult, ErrorData> {
-    check_reference(&request.r#ref)?;
+    // What does not exist has nothing to complete; an empty list is the answer every client takes.
+    if !exists(&request.r#ref) {
+        return told(Vec::new());
+    }
     let typed = request.argument.value.as_str();
     let values = match request.argument.name.as_str() {
         // One more than may be told, to know whether there are more.
@@ -55,19 +58,14 @@ fn told(mut values: Vec<String>) -> Result<CompleteResult, ErrorData> {
     Ok(CompleteResult::new(info))
 }
 
-fn check_reference(reference: &Reference) -> Result<(), ErrorData> {
-    let (known, what) = if let Some(name) = reference.as_prompt_name() {
-        (prompts::NAMES.contains(&name), name)
+fn exists(reference: &Reference) -> bool {
+    if let Some(name) = reference.as_prompt_name() {
+        prompts::NAMES.contains(&name)
     } else if let Some(uri) = reference.as_resource_uri() {
-        ([RUN_TEMPLATE, STATE_TEMPLATE, LOG_TEMPLATE].contains(&uri), uri)
+        [RUN_TEMPLATE, STATE_TEMPLATE, LOG_TEMPLATE].contains(&uri)
     } else {
-        (false, "")
-    };
-    if known {
-        return Ok(());
+        false
     }
-    let message = format!("nothing called {:?} can be completed", args::clip(what));
-    Err(ErrorData::invalid_params(message, None))
 }
 
 #[cfg(test)]
@@ -85,9 +83,9 @@ mod tests {
 
     #[test]
     fn only_what_exists_is_completed() {
-        assert!(check_reference(&Reference::for_prompt("diagnose_run")).is_ok());
-        assert!(check_reference(&Reference::for_resource(LOG_TEMPLATE)).is_ok());
-        assert!(check_reference(&Reference::for_prompt("nope")).is_err());
-        assert!(check_reference(&Reference::for_resource("adw://x/{y}")).is_err());
+        assert!(exists(&Reference::for_prompt("diagnose_run")));
+        assert!(exists(&Reference::for_resource(LOG_TEMPLATE)));
+        assert!(!exists(&Reference::for_prompt("nope")));
+        assert!(!exists(&Reference::for_resource("adw://x/{y}")));
     }
 }

@@ -20,4 +20,4 @@ pub mod transport;
 pub mod wait;
 
 pub use server::{AdwServer, McpDeps};
-pub use transport::{HttpConfig, bridge, http_router, serve_http, serve_unix};
+pub use transport::{HttpConfig, bridge, http_router, http_router_of, serve_http, serve_unix};

@@ -84,8 +84,9 @@ pub async fn get(
     request: &GetPromptRequestParams,
 ) -> Result<GetPromptResult, ErrorData> {
     let Some(def) = PROMPTS.iter().find(|def| def.name == request.name) else {
-        let near = nearest(&request.name, &NAMES).unwrap_or(NAMES[0]);
-        let message = format!("Unknown prompt {:?}; did you mean {near:?}?", clip(&request.name));
+        let near = nearest(&request.name, &NAMES)
+            .map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        let message = format!("Unknown prompt {:?}{near}", clip(&request.name));
         return Err(ErrorData::invalid_params(message, None));
     };
     let given = request.arguments.clone().unwrap_or_default();
@@ -166,7 +167,7 @@ async fn diagnose_run(runs: &Runs, args: &Args) -> Result<Vec<PromptMessage>, Ru
     );
     let uri = address(&run);
     let mut messages = vec![say(text), data(&uri, &run)];
-    if let Some(page) = log {
+    if let Some(page) = log.filter(|page| !page.lines.is_empty()) {
         let uri = format!("{uri}/log/{}", page.phase);
         messages.push(attach(uri, "text/plain", page.lines.join("\n")));
     }

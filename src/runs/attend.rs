@@ -23,11 +23,11 @@ use super::error::RunsError;
 use super::facts;
 use super::launch::{self, AttemptCall};
 use super::marker::{Markers, StatusMarker};
-use super::monitor::LaunchSpec;
 use super::outcome::{self, Ending, Evidence, Stopped, Verdict};
-use super::process::{self, ExitRecord, MonitorLaunch, Probe, StartRecord, StopReason};
+use super::process::{self, MonitorLaunch};
 use super::profile::WorktreeBy;
 use super::project::Project;
+use super::records::{self, ExitRecord, LaunchSpec, Probe, StartRecord, StopReason};
 use super::sql::{self, AttemptEnd, AttemptRow, RunRow, Told};
 use super::state_file::AdwState;
 use super::tail::{self, Tail};
@@ -88,9 +88,9 @@ pub(crate) async fn attend(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, atte
     let dir = PathBuf::from(&attempt.dir);
     if stop {
         std::fs::create_dir_all(&dir).map_err(io("cannot make the folder", &dir))?;
-        process::request_stop(&dir, StopReason::Cancel).map_err(io("cannot ask for the stop in", &dir))?;
+        records::request_stop(&dir, StopReason::Cancel).map_err(io("cannot ask for the stop in", &dir))?;
     }
-    if let Probe::NotStarted = process::probe(&dir).map_err(io("cannot look at the attempt in", &dir))? {
+    if let Probe::NotStarted = records::probe(&dir).map_err(io("cannot look at the attempt in", &dir))? {
         if stop {
             // The request is on disk before this look, so a monitor that is only now coming up
             // sees it and starts nothing.
@@ -111,7 +111,7 @@ async fn follow(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &Attem
     let (wall_ms, silence_ms) = phase_limits(ctx, project, &attempt.phase);
     let notify = ctx.notify_of(&row.adw_id);
     loop {
-        let probe = process::probe(&watch.dir).map_err(io("cannot look at the attempt in", &watch.dir))?;
+        let probe = records::probe(&watch.dir).map_err(io("cannot look at the attempt in", &watch.dir))?;
         watch.look(ctx, project, row).await?;
         match probe {
             Probe::Ended(exit) => return judge(ctx, project, row, attempt, watch, Some(exit)).await,
@@ -119,11 +119,11 @@ async fn follow(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &Attem
             Probe::Live { start, monitor_alive } => {
                 let over = Millis(attempt.started_at).plus_ms(i64::try_from(wall_ms).unwrap_or(i64::MAX)) < ctx.now();
                 if watch.active_at.elapsed() > Duration::from_millis(silence_ms) {
-                    process::request_stop(&watch.dir, StopReason::Silence).map_err(io("cannot ask for the stop in", &watch.dir))?;
+                    records::request_stop(&watch.dir, StopReason::Silence).map_err(io("cannot ask for the stop in", &watch.dir))?;
                 }
-                if !monitor_alive && (stop || over || process::stop_requested(&watch.dir).is_some()) {
+                if !monitor_alive && (stop || over || records::stop_requested(&watch.dir).is_some()) {
                     if over {
-                        process::request_stop(&watch.dir, StopReason::WallLimit).map_err(io("cannot ask for the stop in", &watch.dir))?;
+                        records::request_stop(&watch.dir, StopReason::WallLimit).map_err(io("cannot ask for the stop in", &watch.dir))?;
                     }
                     end_without_monitor(ctx, &watch.dir, start.as_ref()).await;
                 }
@@ -188,8 +188,8 @@ async fn start(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &Attemp
     let scope = process::ScopeSpec::where_possible(&ctx.deps.base_env, &format!("adw-{}-{}-{}", row.adw_id, attempt.phase, attempt.attempt));
     let launch = MonitorLaunch { exe: ctx.deps.exe.clone(), attempt_dir: dir.to_path_buf(), env, scope };
     match process::launch_monitor(&launch).await {
-        Ok(launched) => {
-            tracing::info!(adw_id = row.adw_id, phase = attempt.phase, attempt = attempt.attempt, monitor = launched.monitor_pid, "monitor started");
+        Ok(()) => {
+            tracing::info!(adw_id = row.adw_id, phase = attempt.phase, attempt = attempt.attempt, "monitor started");
             Ok(Ok(()))
         }
         Err(e) => Ok(Err(e.to_string())),
@@ -212,7 +212,7 @@ async fn end_unstarted(ctx: &Arc<Ctx>, row: &RunRow, attempt: &AttemptRow) -> Re
 
 async fn never_began(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &AttemptRow, why: &str) -> Result<(), RunsError> {
     let mut watch = Watch::new(ctx, project, row, Path::new(&attempt.dir));
-    let exit = ExitRecord::never_began(why);
+    let exit = ExitRecord::never_began(why, ctx.now());
     judge(ctx, project, row, attempt, &mut watch, Some(exit)).await
 }
 
@@ -352,7 +352,7 @@ async fn judge(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &Attemp
     let row = sql::run(ctx.db(), &row.adw_id).await?.unwrap_or_else(|| row.clone());
     let since = Millis(attempt.started_at);
     let (wall_ms, silence_ms) = phase_limits(ctx, project, &attempt.phase);
-    let stopped = exit.as_ref().map_or_else(|| process::stop_requested(&watch.dir), |e| e.stopped).map(stopped_of);
+    let stopped = exit.as_ref().map_or_else(|| records::stop_requested(&watch.dir), |e| e.stopped).map(stopped_of);
     let evidence = Evidence {
         phase: attempt.phase.clone(),
         stopped,

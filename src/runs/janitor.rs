@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::ctx::Ctx;
 use super::error::RunsError;
-use super::process::{self, Probe};
 use super::profile::WorktreeBy;
 use super::project::Project;
+use super::records::{self, Probe};
 use super::sql::{self, RunRow};
 use super::view::RunStatus;
 
@@ -69,7 +69,7 @@ async fn clean(ctx: &Arc<Ctx>, row: &RunRow) -> Result<(), RunsError> {
         _ => return Ok(()),
     }
     for attempt in sql::attempts(ctx.db(), &row.adw_id).await? {
-        if matches!(process::probe(Path::new(&attempt.dir)), Ok(Probe::Live { .. })) {
+        if matches!(records::probe(Path::new(&attempt.dir)), Ok(Probe::Live { .. })) {
             tracing::warn!(adw_id = row.adw_id, "a process of this ended run still lives; its worktree stays");
             return Ok(());
         }

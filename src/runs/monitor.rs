@@ -1,5 +1,331 @@
-//! stub
-#![allow(missing_docs)]
-use std::path::*;
-pub struct LaunchSpec { pub argv:Vec<String>, pub cwd:PathBuf, pub wall_ms:u64, pub int_grace_ms:u64, pub term_grace_ms:u64, pub log_cap_bytes:u64 }
-impl LaunchSpec{pub fn write(&self,_:&Path)->std::io::Result<()>{Ok(())}}
+//! The monitor: one small process per attempt, between the daemon and the phase.
+//!
+//! It is this program's hidden subcommand, without an async runtime and with one thread, in a
+//! session of its own and the subreaper of everything below it. It enforces the wall-clock limit
+//! and takes stop requests also while no daemon runs, ends what outlives the phase, and records
+//! the end. Launching it twice for one folder never runs the phase twice.
+//!
+//! What `kill -9` of the monitor leaves:
+//!
+//! | killed | left | the daemon's next look |
+//! |---|---|---|
+//! | before `run.lock` | nothing | `NotStarted`: launched again |
+//! | between `run.lock` and `start.json` | a free lock | `NotStarted`: launched again |
+//! | between `start.json` and the spawn | `start.json` without a child, free locks | `Vanished` |
+//! | between the spawn and the child's identity | a held log, a session and marked processes | `Live` without a monitor |
+//! | while the phase runs | a held log | `Live` without a monitor, `Vanished` once the tree is gone |
+//! | between the end and `exit.json` | free locks | `Vanished`, judged by what the phase left |
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeValLike;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, setsid};
+
+use super::procfs;
+pub use super::records::LaunchSpec;
+use super::records::{ExitRecord, MARK, StartRecord, StopReason, stop_requested, write_atomic};
+use crate::clock::{Clock, Millis, SystemClock};
+use crate::limits;
+use crate::lock::FileLock;
+
+/// Runs the monitor of the attempt in `dir`; answers the exit code of this program.
+#[must_use]
+pub fn monitor_main(dir: &Path) -> i32 {
+    match monitor(dir) {
+        Ok(()) => 0,
+        Err(e) => {
+            // stderr is `monitor.log` in the attempt's folder.
+            eprintln!("monitor of {}: {e}", dir.display());
+            1
+        }
+    }
+}
+
+fn monitor(dir: &Path) -> io::Result<()> {
+    // Already a leader where systemd-run started it: then its session is good enough.
+    let _ = setsid();
+    let signals = block_signals()?;
+    let Some(_alive) = FileLock::exclusive(&dir.join("run.lock"), limits::MONITOR_LOCK_MS).map_err(io::Error::other)? else {
+        return Ok(());
+    };
+    if dir.join("start.json").exists() || dir.join("exit.json").exists() {
+        return Ok(());
+    }
+    let spec = LaunchSpec::read(dir)?;
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let clock = SystemClock;
+    let log = open_log(dir)?;
+    let mut start = StartRecord {
+        schema: 1,
+        monitor: own_identity()?,
+        child: None,
+        boot_id: procfs::boot_id(),
+        started_at: clock.now(),
+    };
+    write_atomic(dir, "start.json", &start)?;
+    if let Some(reason) = stop_requested(dir) {
+        let exit = ExitRecord { stopped: Some(reason), spawn_error: None, ..ExitRecord::never_began("", clock.now()) };
+        return write_atomic(dir, "exit.json", &exit);
+    }
+    let leader = match spawn(dir, &spec, &log) {
+        Ok(pid) => pid,
+        Err(why) => return write_atomic(dir, "exit.json", &ExitRecord::never_began(&why, clock.now())),
+    };
+    start.child = procfs::process(leader.as_raw()).map(|p| p.id);
+    // Told for those who come after a kill of this process; the run itself does not need it.
+    if let Err(e) = write_atomic(dir, "start.json", &start) {
+        eprintln!("start.json could not be completed: {e}");
+    }
+    let mut tree = Tree::new(dir, spec, leader, log);
+    tree.watch(&signals)?;
+    let exit = tree.record(start.started_at, clock.now());
+    write_atomic(dir, "exit.json", &exit)
+}
+
+/// Blocks what must not end the monitor. A blocked set is not inherited: std clears it in children.
+fn block_signals() -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGXFSZ, Signal::SIGUSR1, Signal::SIGUSR2] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+fn own_identity() -> io::Result<super::records::Identity> {
+    let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+    procfs::process(pid).map(|p| p.id).ok_or_else(|| io::Error::other("/proc does not show this process"))
+}
+
+/// Opens the log and locks its open file description, which the whole tree will inherit.
+fn open_log(dir: &Path) -> io::Result<File> {
+    let until = Instant::now() + Duration::from_millis(limits::MONITOR_LOCK_MS);
+    loop {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join("execution.log"))?;
+        if let Some(lock) = FileLock::from_file(file).map_err(io::Error::other)? {
+            return Ok(lock.into_inherited());
+        }
+        if Instant::now() > until {
+            return Err(io::Error::other("execution.log stays locked: something of an earlier start lives"));
+        }
+        std::thread::sleep(Duration::from_millis(limits::LOCK_POLL_MS));
+    }
+}
+
+/// Starts the phase. The error is a sentence for people.
+fn spawn(dir: &Path, spec: &LaunchSpec, log: &File) -> Result<Pid, String> {
+    let Some((program, args)) = spec.argv.split_first() else {
+        return Err("the launch specification names no program".into());
+    };
+    if !spec.cwd.is_dir() {
+        return Err(format!("its working folder {} is not there", spec.cwd.display()));
+    }
+    let attempt = || {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that starts phases")]
+        Command::new(program)
+            .args(args)
+            .current_dir(&spec.cwd)
+            .env(MARK, dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log.try_clone()?)
+            .process_group(0)
+            .spawn()
+    };
+    let child = attempt().or_else(|e| {
+        // A spawn that fails for a passing reason is tried once more.
+        if matches!(e.raw_os_error(), Some(libc_codes::EAGAIN | libc_codes::ENOMEM | libc_codes::ETXTBSY)) {
+            std::thread::sleep(Duration::from_millis(limits::SPAWN_RETRY_MS));
+            return attempt();
+        }
+        Err(e)
+    });
+    match child {
+        // Reaped below with everything else, by pid.
+        Ok(child) => Ok(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX))),
+        Err(e) => Err(format!("{program} could not be started: {e}")),
+    }
+}
+
+/// The three errno values of a passing reason.
+mod libc_codes {
+    pub const EAGAIN: i32 = nix::errno::Errno::EAGAIN as i32;
+    pub const ENOMEM: i32 = nix::errno::Errno::ENOMEM as i32;
+    pub const ETXTBSY: i32 = nix::errno::Errno::ETXTBSY as i32;
+}
+
+/// How far the ending of a tree has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ladder {
+    /// Nobody is asked to end.
+    Up,
+    /// The leader was sent SIGINT; SIGTERM to all follows at that time.
+    Interrupted(Instant),
+    /// All were sent SIGTERM; SIGKILL follows at that time.
+    Terminated(Instant),
+    /// SIGKILL to whatever is left, again and again, until that time.
+    Killing(Instant),
+}
+
+struct Tree {
+    dir: PathBuf,
+    spec: LaunchSpec,
+    leader: Pid,
+    log: File,
+    began: Instant,
+    ended: Option<(Option<i32>, Option<i32>)>,
+    stopped: Option<StopReason>,
+    ladder: Ladder,
+    swept: std::collections::BTreeSet<i32>,
+}
+
+impl Tree {
+    fn new(dir: &Path, spec: LaunchSpec, leader: Pid, log: File) -> Tree {
+        Tree {
+            dir: dir.to_path_buf(),
+            spec,
+            leader,
+            log,
+            began: Instant::now(),
+            ended: None,
+            stopped: None,
+            ladder: Ladder::Up,
+            swept: std::collections::BTreeSet::new(),
+        }
+    }
+
+    /// Waits until nothing of the tree is left.
+    fn watch(&mut self, signals: &SignalFd) -> io::Result<()> {
+        loop {
+            self.reap();
+            let left = self.left();
+            if self.ended.is_some() {
+                if left.is_empty() {
+                    return Ok(());
+                }
+                self.swept.extend(left.iter().copied());
+            }
+            if self.look_for_stop() {
+                self.interrupt();
+            }
+            if self.climb(&left) {
+                return Ok(());
+            }
+            let tick = if self.ended.is_some() || self.ladder != Ladder::Up { limits::MONITOR_FAST_TICK_MS } else { limits::MONITOR_TICK_MS };
+            self.pause(signals, tick)?;
+        }
+    }
+
+    /// Takes the status of every child that has ended, adopted orphans too.
+    fn reap(&mut self) {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == self.leader => self.ended = Some((Some(code), None)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.leader => self.ended = Some((None, Some(signal as i32))),
+                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {}
+                _ => return,
+            }
+        }
+    }
+
+    fn left(&self) -> Vec<i32> {
+        procfs::descendants(i32::try_from(std::process::id()).unwrap_or(0)).into_iter().map(|p| p.id.pid).collect()
+    }
+
+    /// Whether a stop has become due just now.
+    fn look_for_stop(&mut self) -> bool {
+        if self.stopped.is_some() || self.ended.is_some() {
+            return false;
+        }
+        let too_long = self.began.elapsed() > Duration::from_millis(self.spec.wall_ms);
+        let too_large = self.log.metadata().is_ok_and(|m| m.len() > self.spec.log_cap_bytes);
+        self.stopped = stop_requested(&self.dir)
+            .or(too_long.then_some(StopReason::WallLimit))
+            .or(too_large.then_some(StopReason::LogLimit));
+        self.stopped.is_some()
+    }
+
+    /// First step: SIGINT to the leader alone. uv hands it on once, and Python unwinds; a signal
+    /// to the group would reach Python twice and cost it its exit code.
+    fn interrupt(&mut self) {
+        let _ = kill(self.leader, Signal::SIGINT);
+        self.ladder = Ladder::Interrupted(Instant::now() + Duration::from_millis(self.spec.int_grace_ms));
+    }
+
+    /// Next steps, when they are due; `true` when killing has been given up.
+    fn climb(&mut self, left: &[i32]) -> bool {
+        let now = Instant::now();
+        let send = |signal| left.iter().for_each(|pid| { let _ = kill(Pid::from_raw(*pid), signal); });
+        let term_grace = Duration::from_millis(self.spec.term_grace_ms);
+        match self.ladder {
+            // The leader is gone and left somebody behind: nothing outlives a phase.
+            Ladder::Up if self.ended.is_some() => {
+                send(Signal::SIGTERM);
+                self.ladder = Ladder::Terminated(now + term_grace.min(Duration::from_millis(limits::STRAGGLER_GRACE_MS)));
+            }
+            Ladder::Interrupted(due) if now >= due || self.ended.is_some() => {
+                send(Signal::SIGTERM);
+                self.ladder = Ladder::Terminated(now + term_grace);
+            }
+            Ladder::Terminated(due) if now >= due => {
+                send(Signal::SIGKILL);
+                self.ladder = Ladder::Killing(now + Duration::from_millis(limits::KILL_LIMIT_MS));
+            }
+            Ladder::Killing(until) => {
+                send(Signal::SIGKILL);
+                // Only a process stuck inside the kernel gets here; its lock tells the daemon.
+                return now >= until && self.ended.is_some();
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn pause(&mut self, signals: &SignalFd, tick_ms: u16) -> io::Result<()> {
+        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        match nix::poll::poll(&mut fds, PollTimeout::from(tick_ms)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        while let Ok(Some(info)) = signals.read_signal() {
+            let asked = i32::try_from(info.ssi_signo).ok() == Some(Signal::SIGTERM as i32);
+            if asked && self.stopped.is_none() && self.ended.is_none() {
+                self.stopped = Some(StopReason::Signal);
+                self.interrupt();
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&self, started_at: Millis, ended_at: Millis) -> ExitRecord {
+        let (code, signal) = self.ended.unwrap_or((None, None));
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok();
+        let ms = |t: nix::sys::time::TimeVal| u64::try_from(t.num_milliseconds()).unwrap_or(0);
+        ExitRecord {
+            schema: 1,
+            code,
+            signal,
+            stopped: self.stopped,
+            started_at,
+            ended_at,
+            wall_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            user_ms: usage.as_ref().map_or(0, |u| ms(u.user_time())),
+            system_ms: usage.as_ref().map_or(0, |u| ms(u.system_time())),
+            max_rss_kb: usage.as_ref().map_or(0, |u| u64::try_from(u.max_rss()).unwrap_or(0)),
+            swept: u32::try_from(self.swept.len()).unwrap_or(u32::MAX),
+            spawn_error: None,
+        }
+    }
+}

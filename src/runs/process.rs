@@ -1,24 +1,380 @@
-//! stub
-#![allow(missing_docs)]
-use std::{path::*,ffi::*,collections::*,io};
-use crate::clock::Millis;
-pub struct Cmd { pub program: PathBuf, pub args: Vec<OsString>, pub cwd: Option<PathBuf>, pub env: BTreeMap<OsString,OsString>, pub stdin: Vec<u8>, pub timeout_ms: u64, pub max_output_bytes: usize }
-pub struct Output { pub code: Option<i32>, pub timed_out: bool}
-impl Output { pub fn success(&self)->bool{true} pub fn stdout_text(&self)->String{String::new()} pub fn last_error_line(&self)->String{String::new()} }
-#[derive(Debug,thiserror::Error)] #[error("x")] pub struct ProcessError;
-pub async fn output(_:&Cmd)->Result<Output,ProcessError>{Err(ProcessError)}
-pub fn find_program(_:&str,_:&OsStr)->Option<PathBuf>{None}
-pub struct ScopeSpec{pub unit:String}
-impl ScopeSpec{pub fn where_possible(_:&BTreeMap<String,String>,_:&str)->Option<ScopeSpec>{None}}
-pub struct MonitorLaunch { pub exe: PathBuf, pub attempt_dir: PathBuf, pub env: BTreeMap<OsString,OsString>, pub scope: Option<ScopeSpec> }
-pub struct Launched{pub monitor_pid:u32}
-pub async fn launch_monitor(_:&MonitorLaunch)->Result<Launched,ProcessError>{Err(ProcessError)}
-pub struct StartRecord; 
-pub struct ExitRecord{pub code:Option<i32>,pub signal:Option<i32>,pub stopped:Option<StopReason>,pub spawn_error:Option<String>,pub started_at:Millis}
-impl ExitRecord{pub fn never_began(w:&str)->ExitRecord{ExitRecord{code:None,signal:None,stopped:None,spawn_error:Some(w.into()),started_at:Millis(0)}}}
-#[derive(Clone,Copy)] pub enum StopReason {Cancel, WallLimit, Silence, LogLimit, Signal}
-pub enum Probe { NotStarted, Live{start:Option<StartRecord>, monitor_alive:bool}, Ended(ExitRecord), Vanished(Option<StartRecord>) }
-pub fn probe(_:&Path)->io::Result<Probe>{Ok(Probe::NotStarted)}
-pub fn request_stop(_:&Path,_:StopReason)->io::Result<()>{Ok(())}
-pub fn stop_requested(_:&Path)->Option<StopReason>{None}
-pub async fn end_orphans(_:&Path,_:&StartRecord,_:u64)->u32{0}
+//! Starting programs from the daemon: short commands with an answer, and monitors that outlive it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use super::procfs;
+use super::records::{Probe, StartRecord, probe};
+use crate::limits;
+
+/// A program that could not be started or watched.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// It could not be started.
+    #[error("{program} could not be started{hint}: {source}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// What may help.
+        hint: &'static str,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// Its end could not be waited for.
+    #[error("{program} could not be waited for: {source}")]
+    Wait {
+        /// The program.
+        program: String,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The monitor went away without starting anything.
+    #[error("the monitor of {dir} ended before it began: {said}")]
+    Monitor {
+        /// The attempt's folder.
+        dir: String,
+        /// Last line of its log.
+        said: String,
+    },
+}
+
+/// A short command. Nothing is inherited: `env` is its whole environment.
+#[derive(Clone, Debug)]
+pub struct Cmd {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its working folder; the daemon's own where absent.
+    pub cwd: Option<PathBuf>,
+    /// Its environment.
+    pub env: BTreeMap<OsString, OsString>,
+    /// What it reads.
+    pub stdin: Vec<u8>,
+    /// When it is ended, milliseconds.
+    pub timeout_ms: u64,
+    /// How much of each stream is kept, bytes; the rest is read and dropped.
+    pub max_output_bytes: usize,
+}
+
+/// What a command answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Exit code.
+    pub code: Option<i32>,
+    /// Signal that ended it.
+    pub signal: Option<i32>,
+    /// Standard output, bounded.
+    pub stdout: Vec<u8>,
+    /// Standard error, bounded.
+    pub stderr: Vec<u8>,
+    /// It passed its limit and was ended.
+    pub timed_out: bool,
+    /// Something was dropped.
+    pub truncated: bool,
+}
+
+impl Output {
+    /// It exited with 0 within its limit.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.code == Some(0) && !self.timed_out
+    }
+
+    /// Standard output as text.
+    #[must_use]
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// The last line of standard error that says something; git's first line is often progress.
+    #[must_use]
+    pub fn last_error_line(&self) -> String {
+        let text = String::from_utf8_lossy(&self.stderr);
+        text.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default().to_owned()
+    }
+}
+
+/// Ends a command's process group when the wait for it is given up: TERM now, KILL a little later.
+/// Never KILL first: a git that is killed in the middle leaves its repository poisoned.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn finished(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let Some(group) = self.0 else { return };
+        let _ = killpg(group, Signal::SIGTERM);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(limits::COMMAND_TERM_GRACE_MS)).await;
+                let _ = killpg(group, Signal::SIGKILL);
+            });
+        }
+    }
+}
+
+/// Runs a command to its end, in a process group of its own, both streams read all the time. Where
+/// a grandchild keeps a stream open after the end, what came by then is the answer.
+///
+/// # Errors
+/// [`ProcessError`] where it could not be started or waited for. A code other than 0 is no error.
+pub async fn output(cmd: &Cmd) -> Result<Output, ProcessError> {
+    let program = cmd.program.display().to_string();
+    let mut child = match spawn(cmd) {
+        Err(e) if is_passing(&e) => {
+            tokio::time::sleep(Duration::from_millis(limits::SPAWN_RETRY_MS)).await;
+            spawn(cmd)
+        }
+        done => done,
+    }
+    .map_err(|source| ProcessError::Spawn { program: program.clone(), hint: hint_for(&source), source })?;
+    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+    let stdout = tokio::spawn(read_capped(child.stdout.take(), cmd.max_output_bytes));
+    let stderr = tokio::spawn(read_capped(child.stderr.take(), cmd.max_output_bytes));
+    if let Some(mut stdin) = child.stdin.take() {
+        let bytes = cmd.stdin.clone();
+        tokio::spawn(async move { stdin.write_all(&bytes).await });
+    }
+    let waited = tokio::time::timeout(Duration::from_millis(cmd.timeout_ms), child.wait()).await;
+    let timed_out = waited.is_err();
+    let status = match waited {
+        Ok(status) => status,
+        Err(_) => end_group(&mut child, group.0).await,
+    }
+    .map_err(|source| ProcessError::Wait { program, source })?;
+    group.finished();
+    let (stdout, cut_out) = drained(stdout).await;
+    let (stderr, cut_err) = drained(stderr).await;
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    Ok(Output { code: status.code(), signal, stdout, stderr, timed_out, truncated: cut_out || cut_err })
+}
+
+fn spawn(cmd: &Cmd) -> io::Result<Child> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that starts commands")]
+    let mut command = Command::new(&cmd.program);
+    command.args(&cmd.args).env_clear().envs(&cmd.env).process_group(0);
+    command.stdin(if cmd.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    if let Some(cwd) = &cmd.cwd {
+        command.current_dir(cwd);
+    }
+    command.spawn()
+}
+
+fn is_passing(e: &io::Error) -> bool {
+    matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::EAGAIN | Errno::ENOMEM | Errno::ETXTBSY))
+}
+
+fn hint_for(e: &io::Error) -> &'static str {
+    match e.kind() {
+        io::ErrorKind::NotFound => " (is it installed, and is its folder on the PATH of the daemon?)",
+        io::ErrorKind::PermissionDenied => " (is it executable?)",
+        _ => "",
+    }
+}
+
+async fn end_group(child: &mut Child, group: Option<Pid>) -> io::Result<std::process::ExitStatus> {
+    if let Some(group) = group {
+        let _ = killpg(group, Signal::SIGTERM);
+    }
+    let grace = Duration::from_millis(limits::COMMAND_TERM_GRACE_MS);
+    if let Ok(status) = tokio::time::timeout(grace, child.wait()).await {
+        return status;
+    }
+    if let Some(group) = group {
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+    child.wait().await
+}
+
+type Captured = std::sync::Arc<std::sync::Mutex<(Vec<u8>, bool)>>;
+
+struct Reader {
+    captured: Captured,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn read_capped(stream: Option<impl AsyncRead + Unpin + Send + 'static>, max: usize) -> Reader {
+    let captured: Captured = Captured::default();
+    let to = Captured::clone(&captured);
+    let task = tokio::spawn(async move {
+        let Some(mut stream) = stream else { return };
+        let mut buffer = vec![0_u8; 16 * 1024];
+        while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+            let mut kept = to.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let room = max.saturating_sub(kept.0.len()).min(n);
+            kept.0.extend_from_slice(&buffer[..room]);
+            kept.1 |= room < n;
+        }
+    });
+    Reader { captured, task }
+}
+
+/// What a stream gave, waiting only a little for an end that a grandchild may hold back.
+async fn drained(reader: tokio::task::JoinHandle<Reader>) -> (Vec<u8>, bool) {
+    let Ok(mut reader) = reader.await else { return (vec![], true) };
+    let bound = Duration::from_millis(limits::COMMAND_DRAIN_MS);
+    let cut = tokio::time::timeout(bound, &mut reader.task).await.is_err();
+    reader.task.abort();
+    let mut kept = reader.captured.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    (std::mem::take(&mut kept.0), kept.1 || cut)
+}
+
+/// Finds a program: as it is where it holds a slash, else on the search path.
+#[must_use]
+pub fn find_program(name: &str, path_var: &OsStr) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let usable = |p: &Path| p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|p| usable(p));
+    }
+    std::env::split_paths(path_var).filter(|d| d.is_absolute()).map(|d| d.join(name)).find(|p| usable(p))
+}
+
+/// A systemd scope of its own for an attempt, so that it survives a restart of the service
+/// whatever its `KillMode` (`spec/platform.md` §6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeSpec {
+    /// Name of the unit.
+    pub unit: String,
+    /// The program `systemd-run`.
+    pub program: PathBuf,
+    /// Ask the user's manager.
+    pub user: bool,
+}
+
+impl ScopeSpec {
+    /// A scope, where this daemon was started by systemd and may ask it for one.
+    #[must_use]
+    pub fn where_possible(env: &BTreeMap<String, String>, unit: &str) -> Option<ScopeSpec> {
+        env.get("INVOCATION_ID")?;
+        if !Path::new("/run/systemd/system").is_dir() {
+            return None;
+        }
+        let program = find_program("systemd-run", OsStr::new(env.get("PATH")?))?;
+        let user = !nix::unistd::geteuid().is_root();
+        if user && !Path::new(env.get("XDG_RUNTIME_DIR")?).join("systemd/private").exists() {
+            return None;
+        }
+        Some(ScopeSpec { unit: unit.to_owned(), program, user })
+    }
+
+    fn args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = if self.user { vec!["--user".into()] } else { vec![] };
+        args.extend(["--scope", "--quiet", "--collect", "--slice=adw.slice"].map(OsString::from));
+        args.push(format!("--unit={}", self.unit).into());
+        args.push("--".into());
+        args
+    }
+}
+
+/// How a monitor is started. `env` is the phase's whole environment: it passes through the
+/// monitor's own and is written nowhere.
+#[derive(Clone, Debug)]
+pub struct MonitorLaunch {
+    /// This program.
+    pub exe: PathBuf,
+    /// The attempt's folder; `spec.json` is there.
+    pub attempt_dir: PathBuf,
+    /// Environment of the phase.
+    pub env: BTreeMap<OsString, OsString>,
+    /// A scope for it.
+    pub scope: Option<ScopeSpec>,
+}
+
+/// Starts the monitor and waits until it has begun, ended, or somebody else's is there.
+///
+/// # Errors
+/// [`ProcessError`] where nothing was started.
+pub async fn launch_monitor(launch: &MonitorLaunch) -> Result<(), ProcessError> {
+    if let Some(scope) = &launch.scope {
+        match launch_once(launch, Some(scope)).await {
+            Ok(()) => return Ok(()),
+            Err(e) => tracing::warn!(unit = scope.unit, "no scope could be had, starting without: {e}"),
+        }
+    }
+    match launch_once(launch, None).await {
+        Err(ProcessError::Spawn { source, .. }) if is_passing(&source) => {
+            tokio::time::sleep(Duration::from_millis(limits::SPAWN_RETRY_MS)).await;
+            launch_once(launch, None).await
+        }
+        done => done,
+    }
+}
+
+async fn launch_once(launch: &MonitorLaunch, scope: Option<&ScopeSpec>) -> Result<(), ProcessError> {
+    let program = scope.map_or(&launch.exe, |s| &s.program);
+    let failed = |source: io::Error| ProcessError::Spawn { program: program.display().to_string(), hint: hint_for(&source), source };
+    let log_path = launch.attempt_dir.join("monitor.log");
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path).map_err(failed)?;
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that starts monitors")]
+    let mut command = Command::new(program);
+    if let Some(scope) = scope {
+        command.args(scope.args()).arg(&launch.exe);
+    }
+    command.arg("__monitor").arg(&launch.attempt_dir);
+    command.env_clear().envs(&launch.env).stdin(Stdio::null());
+    command.stdout(log.try_clone().map_err(failed)?).stderr(log);
+    let mut child = command.spawn().map_err(failed)?;
+    let ended = tokio::spawn(async move { child.wait().await });
+    begun(&launch.attempt_dir, &log_path, &ended).await
+}
+
+async fn begun(dir: &Path, log: &Path, ended: &tokio::task::JoinHandle<io::Result<std::process::ExitStatus>>) -> Result<(), ProcessError> {
+    let until = Instant::now() + Duration::from_millis(limits::MONITOR_BEGIN_MS);
+    loop {
+        let gone = ended.is_finished();
+        let there = match probe(dir) {
+            Ok(Probe::Live { start, .. }) => start.is_some() || gone,
+            Ok(Probe::Ended(_) | Probe::Vanished(_)) => true,
+            Ok(Probe::NotStarted) | Err(_) => false,
+        };
+        if there {
+            return Ok(());
+        }
+        if gone || Instant::now() > until {
+            let said = super::tail::last_lines(log, 1).ok().and_then(|l| l.into_iter().next());
+            let said = said.filter(|s| !s.is_empty()).unwrap_or_else(|| "it said nothing".into());
+            return Err(ProcessError::Monitor { dir: dir.display().to_string(), said });
+        }
+        tokio::time::sleep(Duration::from_millis(limits::LOCK_POLL_MS)).await;
+    }
+}
+
+/// Ends what is left of an attempt whose monitor is dead: TERM, grace, KILL. Only processes that
+/// are proven to belong to it are touched. Answers how many there were at first.
+pub async fn end_orphans(attempt_dir: &Path, start: &StartRecord, term_grace_ms: u64) -> usize {
+    let first = procfs::orphans(attempt_dir, start);
+    for p in &first {
+        let _ = kill(Pid::from_raw(p.id.pid), Signal::SIGTERM);
+    }
+    let grace = Instant::now() + Duration::from_millis(term_grace_ms);
+    let limit = grace + Duration::from_millis(limits::KILL_LIMIT_MS);
+    loop {
+        let left = procfs::orphans(attempt_dir, start);
+        if left.is_empty() || Instant::now() > limit {
+            return first.len();
+        }
+        if Instant::now() > grace {
+            for p in &left {
+                let _ = kill(Pid::from_raw(p.id.pid), Signal::SIGKILL);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(limits::LOCK_POLL_MS)).await;
+    }
+}

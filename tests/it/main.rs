@@ -1,4 +1,8 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
 mod db;
+mod mcp_http;
+mod mcp_support;
+mod mcp_tools;
+mod mcp_unix;
 mod support;

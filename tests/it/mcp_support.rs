@@ -1,11 +1,16 @@
 //! A served MCP layer and real rmcp clients for it.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use adwd::changes::Changes;
 use adwd::clock::SystemClock;
+use adwd::config::{Config, Flags, ProjectConfig};
+use adwd::db::Db;
+use adwd::ids::{OsRng, ProjectName};
 use adwd::mcp::{HttpConfig, McpDeps, http_router, serve_http, serve_unix};
-use adwd::runs::Runs;
+use adwd::runs::{Runs, RunsDeps};
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation,
     ProgressNotificationParam, ProtocolVersion, ResourceUpdatedNotificationParam,
@@ -101,9 +106,9 @@ impl ClientHandler for Ear {
 /// A connected client.
 pub type Client = RunningService<RoleClient, Ear>;
 
-/// The server on both roads.
+/// The server on both roads, over a real slice whose queue never moves: `max_running` is 0, so a
+/// triggered run stays queued until it is cancelled.
 pub struct World {
-    pub runs: Runs,
     pub url: String,
     pub socket: PathBuf,
     pub stop: CancellationToken,
@@ -118,14 +123,14 @@ impl World {
 
     pub async fn with(trigger_tools_enabled: bool) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let runs = Runs::fake();
+        let stop = CancellationToken::new();
+        let runs = slice(dir.path(), stop.clone()).await;
         let deps = McpDeps {
-            runs: runs.clone(),
+            runs,
             trigger_tools_enabled,
             version: "0.0.0-test",
             clock: Arc::new(SystemClock),
         };
-        let stop = CancellationToken::new();
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", http.local_addr().unwrap());
         let socket = dir.path().join("s");
@@ -135,7 +140,7 @@ impl World {
             tokio::spawn(serve_http(http, router, stop.clone())),
             tokio::spawn(serve_unix(unix, deps, stop.clone())),
         ];
-        World { runs, url, socket, stop, served, _dir: dir }
+        World { url, socket, stop, served, _dir: dir }
     }
 
     pub async fn client(&self, way: (Road, Era)) -> Client {
@@ -161,6 +166,45 @@ impl World {
             }
         }
     }
+}
+
+async fn slice(dir: &Path, shutdown: CancellationToken) -> Runs {
+    let root = dir.join("repo");
+    git(dir, &["init", "-q", "-b", "main", "repo"]);
+    git(&root, &["commit", "-q", "--allow-empty", "-m", "first"]);
+    let env: BTreeMap<String, String> = std::env::vars()
+        .filter(|(name, _)| name == "PATH")
+        .chain([("HOME".to_owned(), dir.display().to_string())])
+        .collect();
+    let mut config = Config::load(&Flags::default(), &env).unwrap().config;
+    config.limits.max_running = 0;
+    config.trigger_timeout_ms = 50;
+    config.projects = vec![ProjectConfig::new(ProjectName::parse("demo").unwrap(), root)];
+    let db = Db::open(&format!("sqlite:{}", dir.join("db").display())).await.unwrap();
+    db.migrate(&SystemClock).await.unwrap();
+    let deps = RunsDeps {
+        config: Arc::new(config),
+        db,
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(OsRng),
+        changes: Changes::new(),
+        exe: PathBuf::from("/nonexistent/adwd"),
+        host: "testhost".to_owned(),
+        automation: dir.join("automation"),
+        base_env: env,
+        shutdown,
+    };
+    Runs::start(deps).await.unwrap().0
+}
+
+#[allow(clippy::disallowed_methods, reason = "a repository has to come from somewhere")]
+fn git(dir: &Path, args: &[&str]) {
+    let done = std::process::Command::new("git")
+        .args(["-c", "user.name=t", "-c", "user.email=t@t"])
+        .args(args)
+        .current_dir(dir)
+        .status();
+    assert!(done.unwrap().success(), "git {args:?}");
 }
 
 /// A call with JSON arguments.

@@ -66,7 +66,7 @@ async fn what_a_caller_can_mend_is_a_result_that_says_how() {
         assert!(error["message"].as_str().unwrap().contains("pending"), "{error}");
         for id in ["../../x", "a/b", ""] {
             let error = refused(&client, "get_adw_state", json!({ "adw_id": id })).await;
-            assert_eq!(error["code"], "invalid_argument", "{id}");
+            assert_eq!(error["code"], "unknown_run", "{id}");
         }
     }
 }
@@ -173,7 +173,8 @@ async fn the_command_line_and_the_socket_may_say_who_triggered() {
             call.set_meta(meta);
         }
         let run = client.call_tool(call).await.unwrap().structured_content.unwrap();
-        ok(client, "get_adw_state", json!({ "adw_id": run["adw_id"] })).await["triggered_by"].clone()
+        ok(client, "get_adw_state", json!({ "adw_id": run["adw_id"] })).await["triggered_by"]
+            .clone()
     };
     assert_eq!(by(&cli, 1, None).await, "cli");
     assert_eq!(by(&cli, 2, Some("webhook")).await, "webhook");

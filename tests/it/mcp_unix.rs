@@ -14,6 +14,7 @@ use crate::mcp_support::*;
 fn line(id: u32, method: &str, params: Value) -> String {
     let mut params = params;
     params["_meta"] = json!({
+        "progressToken": id,
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},
         "io.modelcontextprotocol/clientInfo": { "name": "raw", "version": "1" },
@@ -39,6 +40,13 @@ async fn at_the_end_of_input_pending_replies_are_still_carried_out() {
     let replies: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert!(replies.iter().all(|reply| reply["jsonrpc"] == "2.0"), "{text}");
     let of = |id: u32| replies.iter().find(|reply| reply["id"] == id).unwrap();
+    // One at the beginning, one while nothing happened.
+    let told: Vec<f64> = replies
+        .iter()
+        .filter(|reply| reply["method"] == "notifications/progress")
+        .map(|reply| reply["params"]["progress"].as_f64().unwrap())
+        .collect();
+    assert!(told.len() >= 2 && told.windows(2).all(|pair| pair[0] < pair[1]), "{told:?}");
     assert!(of(1)["result"]["tools"].is_array());
     assert_eq!(of(2)["result"]["structuredContent"]["ended"], false);
 }
@@ -147,7 +155,7 @@ async fn a_wait_is_answered_when_the_daemon_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_and_oversized_lines_do_not_end_a_connection() {
+async fn nonsense_oversized_lines_and_late_cancels_do_not_end_a_connection() {
     let world = World::new().await;
     let mut raw = UnixStream::connect(&world.socket).await.unwrap();
     raw.write_all(line(1, "tools/list", json!({})).as_bytes()).await.unwrap();
@@ -155,6 +163,9 @@ async fn nonsense_and_oversized_lines_do_not_end_a_connection() {
     for nonsense in ["\n", "not json\n", "[]\n", "{\"jsonrpc\":\"2.0\"}\n", huge.as_str()] {
         raw.write_all(nonsense.as_bytes()).await.unwrap();
     }
+    let late = json!({
+        "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } });
+    raw.write_all(format!("{late}\n").as_bytes()).await.unwrap();
     raw.write_all(line(9, "prompts/list", json!({})).as_bytes()).await.unwrap();
     raw.shutdown().await.unwrap();
     let mut text = String::new();

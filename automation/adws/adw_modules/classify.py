@@ -4,6 +4,7 @@ import re
 
 from adw_modules.forge import Issue
 
+CLOSED = frozenset({"closed", "done", "resolved", "merged", "rejected", "wontfix", "invalid"})
 OUT_OF_SCOPE_LABELS = frozenset({"question", "wontfix", "won't fix", "duplicate", "invalid", "discussion"})
 _LABELS = {
     "bug": "bug",
@@ -59,7 +60,7 @@ CLASSES = ("feature", "bug", "chore")
 
 def out_of_scope(issue: Issue) -> str:
     """Return why this issue is not worked on, or an empty string."""
-    if issue.state not in {"open", "reopened", ""}:
+    if issue.state in CLOSED:
         return f"issue {issue.number} is {issue.state}"
     for label in issue.labels:
         if label.strip().lower() in OUT_OF_SCOPE_LABELS:

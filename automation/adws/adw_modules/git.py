@@ -15,16 +15,6 @@ RACE_TRIES = 5
 PUSH_TRIES = 3
 NETWORK_TIMEOUT_S = 600.0
 HOOK_TIMEOUT_S = 1800.0
-_REMOVED = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-)
 _NETWORK = (
     "could not resolve host",
     "connection timed out",
@@ -60,7 +50,9 @@ STATS = Stats()
 
 def git_env() -> dict[str, str]:
     """Make the environment for git: no prompts, plain messages, nothing that a hook left behind."""
-    env = {k: v for k, v in os.environ.items() if k not in _REMOVED}
+    from adw_modules.proc import project_env
+
+    env = project_env()
     env.update(
         GIT_TERMINAL_PROMPT="0",
         GIT_EDITOR="true",
@@ -71,9 +63,19 @@ def git_env() -> dict[str, str]:
     return env
 
 
+def redact(text: str) -> str:
+    """Take user names and passwords out of URLs."""
+    parts = text.split("://")
+    for at, part in enumerate(parts[1:], start=1):
+        authority = part.replace("\n", " ").replace("'", " ").split("/", 1)[0].split(" ", 1)[0]
+        if "@" in authority:
+            parts[at] = "***@" + part[authority.rindex("@") + 1 :]
+    return "://".join(parts)
+
+
 def last_line(text: str) -> str:
     """Return the line that names the cause: the last `fatal:`, `error:` or `!` one, else the last of all."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in redact(text).splitlines() if line.strip()]
     for line in reversed(lines):
         if line.startswith(("fatal:", "error:", "! ")) and not any(word in line for word in _EMPTY_WORDS):
             return line
@@ -218,7 +220,7 @@ def commit(cwd: str, message: str, paths: Sequence[str] = ()) -> str:
         args += ["--only", "--", *paths]
     code, text, err = run(args, cwd, ok=range(256), stdin=message, timeout_s=HOOK_TIMEOUT_S)
     if code != 0:
-        said = "\n".join(line for line in (err + "\n" + text).splitlines() if line.strip())[-1500:]
+        said = "\n".join(line for line in redact(err + "\n" + text).splitlines() if line.strip())[-1500:]
         raise AdwError(GIT, "git", f"git commit failed (a hook, or git itself): {said or code}")
     return head(cwd)
 

@@ -240,6 +240,8 @@ def touched(files: list[FilePatch]) -> list[str]:
 def apply(worktree: str, diff: str, files: list[FilePatch]) -> str:
     """Apply the diff to worktree and index; "applied", or "already" when it is there. Else exit 22."""
     check_links(worktree, files)
+    # A copied or restored folder has other times than the index; without this git sees changes everywhere.
+    git.run(["update-index", "-q", "--refresh"], worktree, ok=range(256))
 
     def attempt(*options: str) -> tuple[int, str]:
         code, _, err = git.run(["apply", *options, "-"], worktree, ok=range(256), stdin=diff)

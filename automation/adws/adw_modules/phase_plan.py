@@ -43,7 +43,8 @@ def plan(run: Run) -> str:
 
 
 def _tell(run: Run) -> None:
-    markers.emit("WORKTREE_PATH", run.worktree())
+    if not run.told_worktree:
+        markers.emit("WORKTREE_PATH", run.worktree())
     markers.emit("BRANCH", run.text("branch_name"))
     markers.emit("PLAN_FILE", run.text("plan_file"))
 
@@ -135,8 +136,8 @@ def _ensure_worktree(run: Run) -> str:
     values = {"worktree_path": path, "base_branch": base_branch, "base_commit": base}
     if any(run.text(key) != value for key, value in values.items()):
         run.set(worktree_created_at=run.text("worktree_created_at") or now(), **values)
-        markers.emit("WORKTREE_PATH", path)
-    elif run.made_worktree:
+    if not run.told_worktree:
+        run.told_worktree = True
         markers.emit("WORKTREE_PATH", path)
     return path
 

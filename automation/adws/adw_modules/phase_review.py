@@ -114,8 +114,10 @@ def _check_findings(run: Run, path: str) -> list[Finding]:
     same = isinstance(last, dict) and last.get("tree") == tree and last.get("command") == run.cfg.check_command
     if not same:
         markers.say("the recorded check is of another state of the branch; it is run again")
+        clean = not git.status(path)
         checks.record(run, checks.run_check(run, path), tree)
-        checks.tidy(path)
+        if clean:
+            checks.tidy(path)
         last = run.state.get("last_check")
     if isinstance(last, dict) and last.get("ok"):
         return []

@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 
 from adw_modules import signals
 
-TERM_GRACE_S = 3.0
+TERM_GRACE_S = 2.0
 LEFTOVER_GRACE_S = 0.3
 PATIENCE_S = 10.0
 CAPTURE_MAX_BYTES = 64 * 1024 * 1024
@@ -237,6 +237,15 @@ def _reap(pids: set[int], leader: int) -> None:
                 os.waitpid(pid, os.WNOHANG)
 
 
+def _liveness() -> tuple[int, ...]:
+    """Return a copy of stdout for an owned tree to hold, under the daemon.
+
+    The daemon's proof of life is a lock on the open file description of the log, which is our stdout. The
+    agent writes elsewhere, but as long as it lives that lock must not be free.
+    """
+    return (os.dup(1),) if os.environ.get("ADW_ATTEMPT_DIR") else ()
+
+
 def run_tree(
     argv: Sequence[str],
     *,
@@ -256,6 +265,7 @@ def run_tree(
     become_subreaper()
     before = descendants()
     token = os.urandom(8).hex()
+    keep = _liveness()
     start = time.monotonic()
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     process: subprocess.Popen[bytes] | None = None
@@ -275,6 +285,7 @@ def run_tree(
             stdout=fds[1],
             stderr=fds[2],
             start_new_session=True,
+            pass_fds=keep,
         )
         while not _wait(process, min(1.0, max(0.0, start + timeout_s - time.monotonic()))):
             timed_out = time.monotonic() - start >= timeout_s
@@ -289,7 +300,7 @@ def run_tree(
             swept = end_tree(leader, token, before, grace)
             if process is not None:
                 process.wait()
-            for fd in set(fds):
+            for fd in {*fds, *keep}:
                 os.close(fd)
     return TreeResult(process.returncode, timed_out, too_much, time.monotonic() - start, swept)
 

@@ -28,8 +28,18 @@ def execute(issue: str, adw_id: str, phases: tuple[str, ...], *, sdlc: bool) -> 
         markers.error(f"internal error: {type(problem).__name__}: {problem}")
         markers.emit("STATUS", "failed")
         return INTERNAL
+    try:
+        return _phases(run, phases, sdlc=sdlc)
+    except Interrupted as signal:  # between two phases
+        signals.unwind()
+        markers.emit("STATUS", "failed")
+        return signal.code
+
+
+def _phases(run: Run, phases: tuple[str, ...], *, sdlc: bool) -> int:
     code = OK
     for name in phases:
+        signals.check()
         code, status = Frame(run, name).execute(_body(name))
         if code != OK or status != "completed":
             return code

@@ -1,11 +1,14 @@
 """A hermetic project for each test: a repository, a bare remote, issues, and the scripts as processes."""
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +18,8 @@ from typing import Any
 import pytest
 
 ADWS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PYCACHE = tempfile.mkdtemp(prefix="adw-tests-")  # each module is compiled once, not once per process
+atexit.register(shutil.rmtree, PYCACHE, ignore_errors=True)
 DIFF = """--- a/a.txt
 +++ b/a.txt
 @@ -1 +1,2 @@
@@ -30,7 +35,7 @@ def clean_env(**extra: str) -> dict[str, str]:
         HOME="/nonexistent",
         GIT_CONFIG_GLOBAL="/dev/null",
         GIT_CONFIG_NOSYSTEM="1",
-        PYTHONDONTWRITEBYTECODE="1",
+        PYTHONPYCACHEPREFIX=PYCACHE,
         **extra,
     )
     return env
@@ -147,8 +152,17 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Any) -> Project:
+def project(template: str, tmp_path: Any) -> Project:
+    shutil.copytree(template, str(tmp_path), dirs_exist_ok=True)
     made = Project(str(tmp_path))
+    path = os.path.join(made.root, ".git/config")
+    made.write(".git/config", read(path).decode().replace(template, made.base))
+    return made
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> str:
+    made = Project(str(tmp_path_factory.mktemp("template")))
     git(made.base, "init", "-q", "--bare", "-b", "main", "remote.git")
     git(made.base, "init", "-q", "-b", "main", "repo")
     made.write("a.txt", "hello\n")
@@ -157,7 +171,7 @@ def project(tmp_path: Any) -> Project:
     git(made.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "init")
     git(made.root, "remote", "add", "origin", made.remote)
     git(made.root, "push", "-q", "origin", "main")
-    return made
+    return made.base
 
 
 def alive(needle: str) -> list[int]:

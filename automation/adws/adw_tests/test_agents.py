@@ -1,8 +1,11 @@
 """Agents as processes: fakes that emit the real stream shapes, and what happens to their process trees."""
 
+import fcntl
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -12,7 +15,8 @@ from adw_modules.agent import CommandDialect, find_json
 from adw_modules.agents_claude import ClaudeDialect
 from adw_modules.agents_codex import CodexDialect
 from adw_modules.classify import by_reply
-from conftest import Done, Project, alive, git, read, wait_for
+from adw_modules.git import redact
+from conftest import ADWS, Done, Project, alive, git, read, wait_for
 
 REVIEW = '{"success": true, "review_summary": "fine", "review_issues": []}'
 CLAUDE = r"""
@@ -332,3 +336,37 @@ def test_killed_run_is_lost(project: Project, sleeper: str) -> None:
     got = json.loads(project.run("adw_modules/mcp_bridge.py", "get_state", "r1").out)
     assert got["status"] == "lost"  # the agent lives on, but it does not hold the run's lock
     assert got["current_phase"] == "build"
+
+
+def test_the_daemons_lock_is_held_while_an_agent_lives(project: Project, sleeper: str) -> None:
+    planned(project)
+    path = os.path.join(project.base, "execution.log")
+    with open(path, "ab") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        env = command(project, f"exec sleep {sleeper}\n", ADW_DAEMON="1", ADW_ATTEMPT_DIR=project.base)
+        process = subprocess.Popen(
+            [sys.executable, os.path.join(ADWS, "adw_phases/adw_build.py"), "7", "r1"],
+            cwd=project.root,
+            env=project.environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    wait_for(lambda: alive(f"sleep {sleeper}"))
+    process.kill()
+    process.wait()
+    with open(path, "rb") as log:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for pid in alive(f"sleep {sleeper}"):
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not alive(f"sleep {sleeper}"))
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_urls_are_told_without_passwords() -> None:
+    assert (
+        redact("fatal: unable to access 'https://u:p@h.test/o/r': x")
+        == "fatal: unable to access 'https://***@h.test/o/r': x"
+    )
+    assert redact("https://h.test/a@b and ssh://git@h.test:22/x") == "https://h.test/a@b and ssh://***@h.test:22/x"

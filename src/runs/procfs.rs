@@ -1,0 +1,136 @@
+//! Who is there: processes as `/proc` tells them. A zombie counts as gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::records::{Identity, MARK, StartRecord};
+
+/// A living process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Who.
+    pub id: Identity,
+    /// Its parent.
+    pub parent: i32,
+    /// Its session.
+    pub session: i32,
+}
+
+/// Identity of this boot; a run of an earlier one has no living process.
+#[must_use]
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Reads one `/proc/PID/stat`; `None` for a process that is gone or a zombie.
+fn read_stat(pid: i32) -> Option<Process> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, blanks and parentheses too.
+    let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
+    if matches!(fields.first()?, &"Z" | &"X") {
+        return None;
+    }
+    Some(Process {
+        id: Identity { pid, start_ticks: fields.get(19)?.parse().ok()? },
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+    })
+}
+
+/// The living process of that pid.
+#[must_use]
+pub fn process(pid: i32) -> Option<Process> {
+    read_stat(pid)
+}
+
+/// All living processes.
+#[must_use]
+pub fn all() -> Vec<Process> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|e| read_stat(e.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// Every living descendant of `root`, without `root`.
+#[must_use]
+pub fn descendants(root: i32) -> Vec<Process> {
+    below(&all(), &BTreeSet::from([root]))
+}
+
+/// Every process of `all` that descends from one of `roots`, without these.
+fn below(all: &[Process], roots: &BTreeSet<i32>) -> Vec<Process> {
+    let mut children: BTreeMap<i32, Vec<Process>> = BTreeMap::new();
+    for p in all {
+        children.entry(p.parent).or_default().push(*p);
+    }
+    let mut found: Vec<Process> = vec![];
+    let mut next: Vec<i32> = roots.iter().copied().collect();
+    while let Some(pid) = next.pop() {
+        for child in children.remove(&pid).unwrap_or_default() {
+            next.push(child.id.pid);
+            if !roots.contains(&child.id.pid) {
+                found.push(child);
+            }
+        }
+    }
+    found
+}
+
+/// Whether a process carries the mark of an attempt in its environment.
+fn is_marked(pid: i32, attempt: &Path) -> bool {
+    let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
+    let wanted = format!("{MARK}={}", attempt.display());
+    environ.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes())
+}
+
+/// Living processes of an attempt whose monitor is dead, each proven to belong to it: by its mark,
+/// by the session that the monitor led, or by descent from one of these.
+#[must_use]
+pub fn orphans(attempt: &Path, start: &StartRecord) -> Vec<Process> {
+    if start.boot_id != boot_id() {
+        return vec![];
+    }
+    let all = all();
+    // The number of a session stays taken while it has members; once a stranger has it as pid,
+    // the session is his.
+    let session_reused = process(start.monitor.pid).is_some_and(|p| p.id != start.monitor);
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    let mut found: BTreeMap<i32, Process> = BTreeMap::new();
+    for p in all.iter().filter(|p| p.id.pid > 1 && p.id.pid != me && p.id.start_ticks >= start.monitor.start_ticks) {
+        let of_session = !session_reused && p.session == start.monitor.pid && p.id != start.monitor;
+        if of_session || Some(p.id) == start.child || is_marked(p.id.pid, attempt) {
+            found.insert(p.id.pid, *p);
+        }
+    }
+    let roots: BTreeSet<i32> = found.keys().copied().collect();
+    for p in below(&all, &roots) {
+        found.insert(p.id.pid, p);
+    }
+    found.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_there_and_descends_from_its_parent() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let own = process(me).unwrap();
+        assert!(descendants(own.parent).iter().any(|p| p.id == own.id));
+        assert!(!descendants(me).iter().any(|p| p.id == own.id));
+        assert!(!boot_id().is_empty());
+    }
+
+    #[test]
+    fn nothing_of_another_boot_lives() {
+        let me = process(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let start = StartRecord {
+            schema: 1,
+            monitor: Identity { pid: me.session, start_ticks: 0 },
+            child: None,
+            boot_id: "another".into(),
+            started_at: crate::clock::Millis(0),
+        };
+        assert!(orphans(Path::new("/x"), &start).is_empty());
+    }
+}

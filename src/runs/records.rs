@@ -1,0 +1,285 @@
+//! The files of an attempt's folder, and what they say about where it stands.
+//!
+//! | file | writer | meaning |
+//! |---|---|---|
+//! | `spec.json` | daemon, before the launch | what to run and its limits; no secrets |
+//! | `run.lock` | monitor | locked as long as the monitor lives |
+//! | `execution.log` | the phase | stdout and stderr; locked, through the inherited open file, as long as anything of the tree lives |
+//! | `start.json` | monitor | it began; with the child's identity once there is one |
+//! | `stop.json` | anybody, first wins | a stop is asked for |
+//! | `exit.json` | monitor | how it ended |
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Millis;
+use crate::lock::is_locked;
+
+/// Name of the environment variable that marks every process of an attempt.
+pub const MARK: &str = "ADWD_ATTEMPT";
+
+/// What a monitor runs, and within which limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Working folder.
+    pub cwd: PathBuf,
+    /// Wall-clock limit, milliseconds.
+    pub wall_ms: u64,
+    /// From SIGINT to SIGTERM, milliseconds.
+    pub int_grace_ms: u64,
+    /// From SIGTERM to SIGKILL, milliseconds.
+    pub term_grace_ms: u64,
+    /// A larger log ends the attempt, bytes.
+    pub log_cap_bytes: u64,
+}
+
+impl LaunchSpec {
+    /// Writes `spec.json`.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, dir: &Path) -> io::Result<()> {
+        write_atomic(dir, "spec.json", self)
+    }
+
+    /// Reads `spec.json`.
+    ///
+    /// # Errors
+    /// The file system's, or a file that is none of ours.
+    pub fn read(dir: &Path) -> io::Result<LaunchSpec> {
+        read_json(&dir.join("spec.json"))?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "spec.json is missing"))
+    }
+}
+
+/// A process that a pid alone would not identify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its pid.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`: clock ticks from boot to its start.
+    pub start_ticks: u64,
+}
+
+/// `start.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartRecord {
+    /// 1.
+    pub schema: u32,
+    /// The monitor; its pid is the session of the tree.
+    pub monitor: Identity,
+    /// The leader of the phase; absent between the decision to start it and its start.
+    pub child: Option<Identity>,
+    /// Identity of the boot.
+    pub boot_id: String,
+    /// When.
+    pub started_at: Millis,
+}
+
+/// Why a tree was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// Somebody cancelled the run.
+    Cancel,
+    /// The wall-clock limit passed.
+    WallLimit,
+    /// Nothing was heard for the silence limit.
+    Silence,
+    /// The log outgrew its bound.
+    LogLimit,
+    /// A signal to the monitor.
+    Signal,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StopFile {
+    reason: StopReason,
+}
+
+/// `exit.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// 1.
+    pub schema: u32,
+    /// Exit code of the leader.
+    pub code: Option<i32>,
+    /// Signal that ended the leader.
+    pub signal: Option<i32>,
+    /// Why the tree was ended, where it did not end by itself.
+    pub stopped: Option<StopReason>,
+    /// When it began.
+    pub started_at: Millis,
+    /// When nothing of it was left.
+    pub ended_at: Millis,
+    /// Time between, by a clock that does not jump, milliseconds.
+    pub wall_ms: u64,
+    /// CPU time in user mode of all its processes, milliseconds.
+    pub user_ms: u64,
+    /// CPU time in the kernel of all its processes, milliseconds.
+    pub system_ms: u64,
+    /// Largest resident size of any of its processes, KiB.
+    pub max_rss_kb: u64,
+    /// Processes that outlived the leader and were ended.
+    pub swept: u32,
+    /// Why it could not be started.
+    pub spawn_error: Option<String>,
+}
+
+impl ExitRecord {
+    /// The record of a phase that could not be started.
+    #[must_use]
+    pub fn never_began(why: &str, now: Millis) -> ExitRecord {
+        ExitRecord {
+            schema: 1,
+            code: None,
+            signal: None,
+            stopped: None,
+            started_at: now,
+            ended_at: now,
+            wall_ms: 0,
+            user_ms: 0,
+            system_ms: 0,
+            max_rss_kb: 0,
+            swept: 0,
+            spawn_error: Some(why.to_owned()),
+        }
+    }
+}
+
+/// Where an attempt stands, from its folder alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Nothing was ever started.
+    NotStarted,
+    /// Something of it lives.
+    Live {
+        /// What was started, once it is written.
+        start: Option<StartRecord>,
+        /// Whether its monitor lives.
+        monitor_alive: bool,
+    },
+    /// It ended, and how is recorded.
+    Ended(ExitRecord),
+    /// It was started, nothing of it lives, and nobody recorded how it ended.
+    Vanished(Option<StartRecord>),
+}
+
+/// Looks where an attempt stands.
+///
+/// # Errors
+/// The file system's.
+pub fn probe(dir: &Path) -> io::Result<Probe> {
+    let exit = dir.join("exit.json");
+    if let Some(record) = read_json(&exit)? {
+        return Ok(Probe::Ended(record));
+    }
+    let monitor_alive = is_locked(&dir.join("run.lock"))?;
+    let tree_alive = is_locked(&dir.join("execution.log"))?;
+    let start: Option<StartRecord> = read_json(&dir.join("start.json"))?;
+    if monitor_alive || tree_alive {
+        return Ok(Probe::Live { start, monitor_alive });
+    }
+    // The end may have been recorded between the first look and the locks.
+    if let Some(record) = read_json(&exit)? {
+        return Ok(Probe::Ended(record));
+    }
+    Ok(if start.is_some() { Probe::Vanished(start) } else { Probe::NotStarted })
+}
+
+/// Asks for the end of an attempt. The first reason stays. Works with and without a monitor.
+///
+/// # Errors
+/// The file system's.
+pub fn request_stop(dir: &Path, reason: StopReason) -> io::Result<()> {
+    let path = dir.join("stop.json");
+    if path.exists() {
+        return Ok(());
+    }
+    let temp = dir.join(format!(".stop.{}.tmp", std::process::id()));
+    std::fs::write(&temp, serde_json::to_vec(&StopFile { reason })?)?;
+    let linked = std::fs::hard_link(&temp, &path);
+    let _ = std::fs::remove_file(&temp);
+    match linked {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// The stop that was asked for, if one was.
+#[must_use]
+pub fn stop_requested(dir: &Path) -> Option<StopReason> {
+    read_json::<StopFile>(&dir.join("stop.json")).ok().flatten().map(|s| s.reason)
+}
+
+/// Writes a JSON file so that a reader sees all of it or nothing, also after a power cut.
+///
+/// # Errors
+/// The file system's.
+pub fn write_atomic<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<()> {
+    let temp = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+    let written = std::fs::File::create(&temp).and_then(|mut file| {
+        file.write_all(&serde_json::to_vec_pretty(value)?)?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| std::fs::rename(&temp, dir.join(name)));
+    if renamed.is_err() {
+        let _ = std::fs::remove_file(&temp);
+    }
+    renamed?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+/// Reads a JSON file of ours; `None` where it is not there.
+fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{} is not a record of adwd: {e}", path.display()))
+        }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_stop_request_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(stop_requested(dir.path()), None);
+        request_stop(dir.path(), StopReason::Silence).unwrap();
+        request_stop(dir.path(), StopReason::Cancel).unwrap();
+        assert_eq!(stop_requested(dir.path()), Some(StopReason::Silence));
+    }
+
+    #[test]
+    fn an_empty_folder_is_an_attempt_that_never_started() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
+        std::fs::write(dir.path().join("execution.log"), "").unwrap();
+        assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
+    }
+
+    #[test]
+    fn a_start_without_life_or_end_has_vanished() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = StartRecord {
+            schema: 1,
+            monitor: Identity { pid: 1, start_ticks: 1 },
+            child: None,
+            boot_id: "b".into(),
+            started_at: Millis(1),
+        };
+        write_atomic(dir.path(), "start.json", &start).unwrap();
+        assert_eq!(probe(dir.path()).unwrap(), Probe::Vanished(Some(start)));
+        let exit = ExitRecord::never_began("x", Millis(2));
+        write_atomic(dir.path(), "exit.json", &exit).unwrap();
+        assert_eq!(probe(dir.path()).unwrap(), Probe::Ended(exit));
+    }
+}
