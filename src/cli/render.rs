@@ -12,6 +12,9 @@ pub fn triggered(out: &Out, run: &Triggered) {
         out.line(&format!("  watch: adwd wait {0}    log: adwd logs -f {0}", run.adw_id));
         return;
     }
+    if run.already_running {
+        out.note(&triggered_sentence(run));
+    }
     let worktree = run.worktree_path.clone().unwrap_or_default();
     let row = [&run.adw_id, &run.status, &run.project, &run.issue_number, &worktree];
     out.table(&[], &[row.map(|text| cell(text.clone())).to_vec()]);

@@ -177,7 +177,8 @@ async fn uv_probe(
     uv: &Path,
     env: &BTreeMap<String, String>,
 ) {
-    let script = visit.config.paths.state_dir.join(format!(".doctor-{}.py", nix::unistd::getpid()));
+    // One name for ever: uv keeps an environment for each script's path.
+    let script = visit.config.paths.state_dir.join(".doctor-probe.py");
     if std::fs::write(&script, PROBE).is_err() {
         return;
     }
