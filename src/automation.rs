@@ -35,7 +35,8 @@ macro_rules! embedded {
     };
 }
 
-include!("automation_files.rs");
+mod files;
+pub use files::FILES;
 
 /// The copy could not be laid out.
 #[derive(Debug, Error)]
@@ -192,7 +193,7 @@ mod tests {
         tree.sort();
         let listed: Vec<String> = FILES.iter().map(|f| f.path.to_owned()).collect();
         let lines: String = tree.iter().map(|p| format!("    \"{p}\",\n")).collect();
-        assert_eq!(listed, tree, "src/automation_files.rs must read:\nembedded! {{\n{lines}}}\n");
+        assert_eq!(listed, tree, "the list in src/automation/files.rs must be:\nembedded! {{\n{lines}}}\n");
     }
 
     #[test]

@@ -72,125 +72,146 @@ pub async fn serve(
     env: BTreeMap<String, String>,
     options: Options,
 ) -> anyhow::Result<Ended> {
-    let config = Arc::new(loaded.config.clone());
-    let paths = config.paths.clone();
+    let paths = &loaded.config.paths;
     private_folder(&paths.state_dir)
         .with_context(|| format!("cannot use {}", paths.state_dir.display()))?;
     let pid = u32::try_from(nix::unistd::getpid().as_raw()).unwrap_or_default();
     // Before the first byte is written: a second daemon leaves no trace.
-    let instance = InstanceLock::acquire(&paths.state_dir, pid)?;
+    let _instance = InstanceLock::acquire(&paths.state_dir, pid)?;
     let _log = telemetry::init(&TelemetryConfig {
         log_dir: Some(paths.log_dir.clone()),
-        level: config.logs.level.clone(),
-        keep_days: config.logs.keep_days,
+        level: loaded.config.logs.level.clone(),
+        keep_days: loaded.config.logs.keep_days,
         stderr: options.foreground || (!options.detached && io::stderr().is_terminal()),
         env: env.clone(),
     })?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid, state_dir = %paths.state_dir.display(), "starting");
+    let state_dir = paths.state_dir.display();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid, %state_dir, "starting");
     if options.detached {
         // All settings are absolute by now; a daemon must not hold somebody's folder busy.
         let _ = std::env::set_current_dir("/");
     }
     let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
-    status("opening the database");
-    let db = Db::open(&paths.database_url).await?;
-    db.migrate(&SystemClock).await?;
-    let automation = automation::materialise(&paths.state_dir)?;
-    let env = child_env(env, &paths.state_dir);
-
-    status("looking at the runs of before");
-    let stop = CancellationToken::new();
-    let (runs, supervisor) = Runs::start(RunsDeps {
-        config: config.clone(),
-        db: db.clone(),
-        clock: Arc::new(SystemClock),
-        rng: Arc::new(OsRng),
-        changes: Changes::new(),
-        exe: options.exe.clone(),
-        host: host(),
-        automation,
-        base_env: env,
-        shutdown: stop.clone(),
-    })
-    .await?;
-    if let Some(root) = &options.repository {
-        match add_repository(&runs, root).await {
-            Err(error) if !options.repository_named => {
-                told(&format!("not serving the current folder: {error:#}"))
-            }
-            other => other?,
-        }
-    }
-    let deps = McpDeps {
-        runs: runs.clone(),
-        trigger_tools_enabled: true,
-        version: env!("CARGO_PKG_VERSION"),
-        clock: Arc::new(SystemClock),
-    };
-    let endpoints = listen::Endpoints::open(&loaded, deps, &stop).await?;
-    announce(&endpoints, &options);
-    let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&endpoints.sentence())]);
-
-    let ended = until_signal(&mut signals, &runs, supervisor).await;
+    let mut daemon = Daemon::assemble(&loaded, env, &options).await?;
+    daemon.announce(&options);
+    let ended = daemon.until_signal(&mut signals).await;
     tracing::info!("stopping; runs live on under their monitors");
     let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
-    runs.stop_accepting();
-    stop.cancel();
-    let supervisor = match ended {
-        Ok(supervisor) => supervisor,
-        // Without its supervisor the daemon is of no use: the service manager starts another.
-        Err(error) => {
-            endpoints.close(&paths.state_dir).await;
-            return Err(error);
-        }
-    };
-    let drained = async {
-        endpoints.close(&paths.state_dir).await;
-        if tokio::time::timeout(Duration::from_millis(DRAIN_LIMIT_MS), supervisor).await.is_err() {
-            tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "the supervisor did not end in time");
-        }
-        db.close().await;
-    };
     let how = tokio::select! {
-        () = drained => Ended::Softly,
+        () = daemon.drain(&paths.state_dir) => Ended::Softly,
         name = signals.next() => {
             tracing::warn!(signal = name, "second signal: ending at once");
             Ended::Hard
         }
     };
     tracing::info!("stopped");
-    drop(instance);
-    Ok(how)
+    ended.map(|()| how)
 }
 
-/// Waits for the first signal; meanwhile tells the service manager that the supervisor lives.
-async fn until_signal(
-    signals: &mut signals::Signals,
-    runs: &Runs,
-    mut supervisor: JoinHandle<()>,
-) -> anyhow::Result<JoinHandle<()>> {
-    let asked = sd_notify::watchdog_enabled();
-    let period = asked.map_or(Duration::from_millis(WATCH_PERIOD_MS), |limit| limit / 3);
-    let mut look = tokio::time::interval(period);
-    let mut beat = Beat::new(runs.beats());
-    loop {
-        tokio::select! {
-            name = signals.next() => {
-                tracing::info!(signal = name, "asked to stop");
-                return Ok(supervisor);
+/// The parts of a running daemon.
+struct Daemon {
+    db: Db,
+    runs: Runs,
+    supervisor: JoinHandle<()>,
+    endpoints: listen::Endpoints,
+    stop: CancellationToken,
+}
+
+impl Daemon {
+    async fn assemble(
+        loaded: &Loaded,
+        env: BTreeMap<String, String>,
+        options: &Options,
+    ) -> anyhow::Result<Daemon> {
+        let config = Arc::new(loaded.config.clone());
+        let state_dir = &config.paths.state_dir;
+        status("opening the database");
+        let db = Db::open(&config.paths.database_url).await?;
+        db.migrate(&SystemClock).await?;
+        let automation = automation::materialise(state_dir)?;
+        status("looking at the runs of before");
+        let stop = CancellationToken::new();
+        let (runs, supervisor) = Runs::start(RunsDeps {
+            config: config.clone(),
+            db: db.clone(),
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(OsRng),
+            changes: Changes::new(),
+            exe: options.exe.clone(),
+            host: host(),
+            automation,
+            base_env: child_env(env, state_dir),
+            shutdown: stop.clone(),
+        })
+        .await?;
+        if let Some(root) = &options.repository {
+            match add_repository(&runs, root).await {
+                Err(error) if !options.repository_named => {
+                    told(&format!("not serving the current folder: {error:#}"));
+                }
+                other => other?,
             }
-            ended = &mut supervisor => {
-                let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
-                bail!("the supervisor of the runs ended by itself{how}");
-            }
-            _ = look.tick() => {
-                if beat.is_alive(runs.beats(), period) {
-                    let _ = sd_notify::notify(&[NotifyState::Watchdog]);
-                } else {
-                    tracing::error!(limit_ms = BEAT_LIMIT_MS, "the supervisor does not beat");
+        }
+        let deps = McpDeps {
+            runs: runs.clone(),
+            trigger_tools_enabled: true,
+            version: env!("CARGO_PKG_VERSION"),
+            clock: Arc::new(SystemClock),
+        };
+        let endpoints = listen::Endpoints::open(loaded, deps, &stop).await?;
+        Ok(Daemon { db, runs, supervisor, endpoints, stop })
+    }
+
+    /// Says where it listens: to the service manager, the log, and whoever started it by hand.
+    fn announce(&self, options: &Options) {
+        let sentence = self.endpoints.sentence();
+        tracing::info!("{sentence}");
+        if !options.detached {
+            told(&format!("adwd {} ready: {sentence}", env!("CARGO_PKG_VERSION")));
+        }
+        let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&sentence)]);
+    }
+
+    /// Waits for the first signal; meanwhile tells the service manager that the supervisor lives.
+    /// An error says that it does not: then the service manager had better start another daemon.
+    async fn until_signal(&mut self, signals: &mut signals::Signals) -> anyhow::Result<()> {
+        let asked = sd_notify::watchdog_enabled();
+        let period = asked.map_or(Duration::from_millis(WATCH_PERIOD_MS), |limit| limit / 3);
+        let mut look = tokio::time::interval(period);
+        let mut beat = Beat::new(self.runs.beats());
+        loop {
+            tokio::select! {
+                name = signals.next() => {
+                    tracing::info!(signal = name, "asked to stop");
+                    return Ok(());
+                }
+                ended = &mut self.supervisor => {
+                    let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
+                    bail!("the supervisor of the runs ended by itself{how}");
+                }
+                _ = look.tick() => {
+                    if beat.is_alive(self.runs.beats(), period) {
+                        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+                    } else {
+                        tracing::error!(limit_ms = BEAT_LIMIT_MS, "the supervisor does not beat");
+                    }
                 }
             }
         }
+    }
+
+    /// Ends everything in order, each part within its bound.
+    async fn drain(self, state_dir: &Path) {
+        self.runs.stop_accepting();
+        self.stop.cancel();
+        self.endpoints.close(state_dir).await;
+        if !self.supervisor.is_finished() {
+            let limit = Duration::from_millis(DRAIN_LIMIT_MS);
+            if tokio::time::timeout(limit, self.supervisor).await.is_err() {
+                tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "the supervisor did not end in time");
+            }
+        }
+        self.db.close().await;
     }
 }
 
@@ -224,14 +245,6 @@ async fn add_repository(runs: &Runs, root: &Path) -> anyhow::Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Where it listens, for whoever started it by hand.
-fn announce(endpoints: &listen::Endpoints, options: &Options) {
-    tracing::info!("{}", endpoints.sentence());
-    if !options.detached {
-        told(&format!("adwd {} ready: {}", env!("CARGO_PKG_VERSION"), endpoints.sentence()));
-    }
 }
 
 fn told(text: &str) {
