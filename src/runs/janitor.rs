@@ -45,7 +45,9 @@ pub(crate) async fn clean_run(ctx: &Arc<Ctx>, adw_id: &str) {
 fn keep_ms(ctx: &Ctx, project: &Project, row: &RunRow) -> Option<i64> {
     let settings = &ctx.config().worktrees;
     match row.status() {
-        RunStatus::Completed | RunStatus::Skipped if row.skip_cleanup || settings.keep_success => None,
+        RunStatus::Completed | RunStatus::Skipped if row.skip_cleanup || settings.keep_success => {
+            None
+        }
         RunStatus::Completed | RunStatus::Skipped => Some(0),
         _ => Some(project.config.keep_failed_days.map_or_else(
             || i64::try_from(settings.keep_failed_ms).unwrap_or(i64::MAX),
@@ -56,7 +58,9 @@ fn keep_ms(ctx: &Ctx, project: &Project, row: &RunRow) -> Option<i64> {
 
 async fn clean(ctx: &Arc<Ctx>, row: &RunRow) -> Result<(), RunsError> {
     let Some(project) = ctx.project(&row.project) else { return Ok(()) };
-    let (Some(path), Some(ended)) = (row.worktree_path.as_deref(), row.ended_at) else { return Ok(()) };
+    let (Some(path), Some(ended)) = (row.worktree_path.as_deref(), row.ended_at) else {
+        return Ok(());
+    };
     if project.profile.worktree_by == WorktreeBy::Nobody {
         return Ok(());
     }
@@ -70,7 +74,10 @@ async fn clean(ctx: &Arc<Ctx>, row: &RunRow) -> Result<(), RunsError> {
     }
     for attempt in sql::attempts(ctx.db(), &row.adw_id).await? {
         if matches!(records::probe(Path::new(&attempt.dir)), Ok(Probe::Live { .. })) {
-            tracing::warn!(adw_id = row.adw_id, "a process of this ended run still lives; its worktree stays");
+            tracing::warn!(
+                adw_id = row.adw_id,
+                "a process of this ended run still lives; its worktree stays"
+            );
             return Ok(());
         }
     }

@@ -57,7 +57,9 @@ fn monitor(dir: &Path) -> io::Result<()> {
     // Already a leader where systemd-run started it: then its session is good enough.
     let _ = setsid();
     let signals = block_signals()?;
-    let Some(_alive) = FileLock::exclusive(&dir.join("run.lock"), limits::MONITOR_LOCK_MS).map_err(io::Error::other)? else {
+    let Some(_alive) = FileLock::exclusive(&dir.join("run.lock"), limits::MONITOR_LOCK_MS)
+        .map_err(io::Error::other)?
+    else {
         return Ok(());
     };
     if dir.join("start.json").exists() || dir.join("exit.json").exists() {
@@ -76,12 +78,18 @@ fn monitor(dir: &Path) -> io::Result<()> {
     };
     write_atomic(dir, "start.json", &start)?;
     if let Some(reason) = stop_requested(dir) {
-        let exit = ExitRecord { stopped: Some(reason), spawn_error: None, ..ExitRecord::never_began("", clock.now()) };
+        let exit = ExitRecord {
+            stopped: Some(reason),
+            spawn_error: None,
+            ..ExitRecord::never_began("", clock.now())
+        };
         return write_atomic(dir, "exit.json", &exit);
     }
     let leader = match spawn(dir, &spec, &log) {
         Ok(pid) => pid,
-        Err(why) => return write_atomic(dir, "exit.json", &ExitRecord::never_began(&why, clock.now())),
+        Err(why) => {
+            return write_atomic(dir, "exit.json", &ExitRecord::never_began(&why, clock.now()));
+        }
     };
     start.child = procfs::process(leader.as_raw()).map(|p| p.id);
     // Told for those who come after a kill of this process; the run itself does not need it.
@@ -97,7 +105,16 @@ fn monitor(dir: &Path) -> io::Result<()> {
 /// Blocks what must not end the monitor. A blocked set is not inherited: std clears it in children.
 fn block_signals() -> io::Result<SignalFd> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGXFSZ, Signal::SIGUSR1, Signal::SIGUSR2] {
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGXFSZ,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+    ] {
         set.add(signal);
     }
     set.thread_block()?;
@@ -106,19 +123,27 @@ fn block_signals() -> io::Result<SignalFd> {
 
 fn own_identity() -> io::Result<super::records::Identity> {
     let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
-    procfs::process(pid).map(|p| p.id).ok_or_else(|| io::Error::other("/proc does not show this process"))
+    procfs::process(pid)
+        .map(|p| p.id)
+        .ok_or_else(|| io::Error::other("/proc does not show this process"))
 }
 
 /// Opens the log and locks its open file description, which the whole tree will inherit.
 fn open_log(dir: &Path) -> io::Result<File> {
     let until = Instant::now() + Duration::from_millis(limits::MONITOR_LOCK_MS);
     loop {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join("execution.log"))?;
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(dir.join("execution.log"))?;
         if let Some(lock) = FileLock::from_file(file).map_err(io::Error::other)? {
             return Ok(lock.into_inherited());
         }
         if Instant::now() > until {
-            return Err(io::Error::other("execution.log stays locked: something of an earlier start lives"));
+            return Err(io::Error::other(
+                "execution.log stays locked: something of an earlier start lives",
+            ));
         }
         std::thread::sleep(Duration::from_millis(limits::LOCK_POLL_MS));
     }
@@ -146,7 +171,10 @@ fn spawn(dir: &Path, spec: &LaunchSpec, log: &File) -> Result<Pid, String> {
     };
     let child = attempt().or_else(|e| {
         // A spawn that fails for a passing reason is tried once more.
-        if matches!(e.raw_os_error(), Some(libc_codes::EAGAIN | libc_codes::ENOMEM | libc_codes::ETXTBSY)) {
+        if matches!(
+            e.raw_os_error(),
+            Some(libc_codes::EAGAIN | libc_codes::ENOMEM | libc_codes::ETXTBSY)
+        ) {
             std::thread::sleep(Duration::from_millis(limits::SPAWN_RETRY_MS));
             return attempt();
         }
@@ -223,7 +251,11 @@ impl Tree {
             if self.climb(&left) {
                 return Ok(());
             }
-            let tick = if self.ended.is_some() || self.ladder != Ladder::Up { limits::MONITOR_FAST_TICK_MS } else { limits::MONITOR_TICK_MS };
+            let tick = if self.ended.is_some() || self.ladder != Ladder::Up {
+                limits::MONITOR_FAST_TICK_MS
+            } else {
+                limits::MONITOR_TICK_MS
+            };
             self.pause(signals, tick)?;
         }
     }
@@ -232,8 +264,12 @@ impl Tree {
     fn reap(&mut self) {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) if pid == self.leader => self.ended = Some((Some(code), None)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.leader => self.ended = Some((None, Some(signal as i32))),
+                Ok(WaitStatus::Exited(pid, code)) if pid == self.leader => {
+                    self.ended = Some((Some(code), None))
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.leader => {
+                    self.ended = Some((None, Some(signal as i32)))
+                }
                 Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {}
                 _ => return,
             }
@@ -241,7 +277,10 @@ impl Tree {
     }
 
     fn left(&self) -> Vec<i32> {
-        procfs::descendants(i32::try_from(std::process::id()).unwrap_or(0)).into_iter().map(|p| p.id.pid).collect()
+        procfs::descendants(i32::try_from(std::process::id()).unwrap_or(0))
+            .into_iter()
+            .map(|p| p.id.pid)
+            .collect()
     }
 
     /// Whether a stop has become due just now.
@@ -261,19 +300,26 @@ impl Tree {
     /// to the group would reach Python twice and cost it its exit code.
     fn interrupt(&mut self) {
         let _ = kill(self.leader, Signal::SIGINT);
-        self.ladder = Ladder::Interrupted(Instant::now() + Duration::from_millis(self.spec.int_grace_ms));
+        self.ladder =
+            Ladder::Interrupted(Instant::now() + Duration::from_millis(self.spec.int_grace_ms));
     }
 
     /// Next steps, when they are due; `true` when killing has been given up.
     fn climb(&mut self, left: &[i32]) -> bool {
         let now = Instant::now();
-        let send = |signal| left.iter().for_each(|pid| { let _ = kill(Pid::from_raw(*pid), signal); });
+        let send = |signal| {
+            left.iter().for_each(|pid| {
+                let _ = kill(Pid::from_raw(*pid), signal);
+            })
+        };
         let term_grace = Duration::from_millis(self.spec.term_grace_ms);
         match self.ladder {
             // The leader is gone and left somebody behind: nothing outlives a phase.
             Ladder::Up if self.ended.is_some() => {
                 send(Signal::SIGTERM);
-                self.ladder = Ladder::Terminated(now + term_grace.min(Duration::from_millis(limits::STRAGGLER_GRACE_MS)));
+                self.ladder = Ladder::Terminated(
+                    now + term_grace.min(Duration::from_millis(limits::STRAGGLER_GRACE_MS)),
+                );
             }
             Ladder::Interrupted(due) if now >= due || self.ended.is_some() => {
                 send(Signal::SIGTERM);

@@ -142,7 +142,11 @@ pub async fn output(cmd: &Cmd) -> Result<Output, ProcessError> {
         }
         done => done,
     }
-    .map_err(|source| ProcessError::Spawn { program: program.clone(), hint: hint_for(&source), source })?;
+    .map_err(|source| ProcessError::Spawn {
+        program: program.clone(),
+        hint: hint_for(&source),
+        source,
+    })?;
     let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
     let stdout = tokio::spawn(read_capped(child.stdout.take(), cmd.max_output_bytes));
     let stderr = tokio::spawn(read_capped(child.stderr.take(), cmd.max_output_bytes));
@@ -161,7 +165,14 @@ pub async fn output(cmd: &Cmd) -> Result<Output, ProcessError> {
     let (stdout, cut_out) = drained(stdout).await;
     let (stderr, cut_err) = drained(stderr).await;
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-    Ok(Output { code: status.code(), signal, stdout, stderr, timed_out, truncated: cut_out || cut_err })
+    Ok(Output {
+        code: status.code(),
+        signal,
+        stdout,
+        stderr,
+        timed_out,
+        truncated: cut_out || cut_err,
+    })
 }
 
 fn spawn(cmd: &Cmd) -> io::Result<Child> {
@@ -177,12 +188,17 @@ fn spawn(cmd: &Cmd) -> io::Result<Child> {
 }
 
 fn is_passing(e: &io::Error) -> bool {
-    matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::EAGAIN | Errno::ENOMEM | Errno::ETXTBSY))
+    matches!(
+        e.raw_os_error().map(Errno::from_raw),
+        Some(Errno::EAGAIN | Errno::ENOMEM | Errno::ETXTBSY)
+    )
 }
 
 fn hint_for(e: &io::Error) -> &'static str {
     match e.kind() {
-        io::ErrorKind::NotFound => " (is it installed, and is its folder on the PATH of the daemon?)",
+        io::ErrorKind::NotFound => {
+            " (is it installed, and is its folder on the PATH of the daemon?)"
+        }
         io::ErrorKind::PermissionDenied => " (is it executable?)",
         _ => "",
     }
@@ -209,7 +225,10 @@ struct Reader {
     task: tokio::task::JoinHandle<()>,
 }
 
-async fn read_capped(stream: Option<impl AsyncRead + Unpin + Send + 'static>, max: usize) -> Reader {
+async fn read_capped(
+    stream: Option<impl AsyncRead + Unpin + Send + 'static>,
+    max: usize,
+) -> Reader {
     let captured: Captured = Captured::default();
     let to = Captured::clone(&captured);
     let task = tokio::spawn(async move {
@@ -239,11 +258,15 @@ async fn drained(reader: tokio::task::JoinHandle<Reader>) -> (Vec<u8>, bool) {
 #[must_use]
 pub fn find_program(name: &str, path_var: &OsStr) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
-    let usable = |p: &Path| p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    let usable =
+        |p: &Path| p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(|p| usable(p));
     }
-    std::env::split_paths(path_var).filter(|d| d.is_absolute()).map(|d| d.join(name)).find(|p| usable(p))
+    std::env::split_paths(path_var)
+        .filter(|d| d.is_absolute())
+        .map(|d| d.join(name))
+        .find(|p| usable(p))
 }
 
 /// A systemd scope of its own for an attempt, so that it survives a restart of the service
@@ -305,7 +328,9 @@ pub async fn launch_monitor(launch: &MonitorLaunch) -> Result<(), ProcessError> 
     if let Some(scope) = &launch.scope {
         match launch_once(launch, Some(scope)).await {
             Ok(()) => return Ok(()),
-            Err(e) => tracing::warn!(unit = scope.unit, "no scope could be had, starting without: {e}"),
+            Err(e) => {
+                tracing::warn!(unit = scope.unit, "no scope could be had, starting without: {e}")
+            }
         }
     }
     match launch_once(launch, None).await {
@@ -317,11 +342,19 @@ pub async fn launch_monitor(launch: &MonitorLaunch) -> Result<(), ProcessError> 
     }
 }
 
-async fn launch_once(launch: &MonitorLaunch, scope: Option<&ScopeSpec>) -> Result<(), ProcessError> {
+async fn launch_once(
+    launch: &MonitorLaunch,
+    scope: Option<&ScopeSpec>,
+) -> Result<(), ProcessError> {
     let program = scope.map_or(&launch.exe, |s| &s.program);
-    let failed = |source: io::Error| ProcessError::Spawn { program: program.display().to_string(), hint: hint_for(&source), source };
+    let failed = |source: io::Error| ProcessError::Spawn {
+        program: program.display().to_string(),
+        hint: hint_for(&source),
+        source,
+    };
     let log_path = launch.attempt_dir.join("monitor.log");
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path).map_err(failed)?;
+    let log =
+        std::fs::OpenOptions::new().create(true).append(true).open(&log_path).map_err(failed)?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts monitors")]
     let mut command = Command::new(program);
     if let Some(scope) = scope {
@@ -335,7 +368,11 @@ async fn launch_once(launch: &MonitorLaunch, scope: Option<&ScopeSpec>) -> Resul
     begun(&launch.attempt_dir, &log_path, &ended).await
 }
 
-async fn begun(dir: &Path, log: &Path, ended: &tokio::task::JoinHandle<io::Result<std::process::ExitStatus>>) -> Result<(), ProcessError> {
+async fn begun(
+    dir: &Path,
+    log: &Path,
+    ended: &tokio::task::JoinHandle<io::Result<std::process::ExitStatus>>,
+) -> Result<(), ProcessError> {
     let until = Instant::now() + Duration::from_millis(limits::MONITOR_BEGIN_MS);
     loop {
         let gone = ended.is_finished();

@@ -95,7 +95,10 @@ pub fn orphans(attempt: &Path, start: &StartRecord) -> Vec<Process> {
     let session_reused = process(start.monitor.pid).is_some_and(|p| p.id != start.monitor);
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     let mut found: BTreeMap<i32, Process> = BTreeMap::new();
-    for p in all.iter().filter(|p| p.id.pid > 1 && p.id.pid != me && p.id.start_ticks >= start.monitor.start_ticks) {
+    for p in all
+        .iter()
+        .filter(|p| p.id.pid > 1 && p.id.pid != me && p.id.start_ticks >= start.monitor.start_ticks)
+    {
         let of_session = !session_reused && p.session == start.monitor.pid && p.id != start.monitor;
         if of_session || Some(p.id) == start.child || is_marked(p.id.pid, attempt) {
             found.insert(p.id.pid, *p);
