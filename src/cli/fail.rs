@@ -98,7 +98,9 @@ impl From<ClientError> for Fail {
                 .hint("the daemon's log says more: `adwd config show` names its folder"),
             ClientError::Refused { code, hint, .. } => {
                 let exit = match code.as_str() {
-                    "unknown_run" | "unknown_project" | "unknown_phase" => exit::NOT_FOUND,
+                    "unknown_run" | "unknown_project" | "no_project" | "unknown_phase" => {
+                        exit::NOT_FOUND
+                    },
                     "invalid_argument" => exit::USAGE,
                     _ => exit::REFUSED,
                 };

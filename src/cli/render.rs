@@ -170,7 +170,7 @@ fn phase_row(out: &Out, phase: &PhaseView) -> Vec<Cell2> {
         cell(&phase.phase),
         toned(&phase.status, tone(&phase.status)),
         cell(phase.attempts.len().to_string()),
-        cell(took.map(|ms| span(ms)).unwrap_or_default()),
+        cell(took.map(span).unwrap_or_default()),
         cell(cost.unwrap_or_default()),
         cell(last.map(|a| a.dir.clone()).unwrap_or_default()),
     ];
@@ -274,10 +274,10 @@ fn span_ms(from: &str, to: &str) -> Option<i64> {
 pub fn span(ms: i64) -> String {
     let s = ms / 1_000;
     match s {
-        ..10 => format!("{}.{}s", s, (ms % 1_000) / 100),
-        ..60 => format!("{s}s"),
-        ..3_600 => format!("{}m{:02}s", s / 60, s % 60),
-        ..86_400 => format!("{}h{:02}m", s / 3_600, s % 3_600 / 60),
+        ..=9 => format!("{s}.{}s", (ms % 1_000) / 100),
+        10..=59 => format!("{s}s"),
+        60..=3_599 => format!("{}m{:02}s", s / 60, s % 60),
+        3_600..=86_399 => format!("{}h{:02}m", s / 3_600, s % 3_600 / 60),
         _ => format!("{}d{:02}h", s / 86_400, s % 86_400 / 3_600),
     }
 }

@@ -66,13 +66,15 @@ fn folders(visit: &Visit<'_>, found: &mut Findings) {
 
 fn disk(found: &mut Findings, folder: &Path) {
     let Ok(facts) = statvfs(folder) else { return };
-    let free = (facts.blocks_available() as u64).saturating_mul(facts.fragment_size() as u64);
+    let free = facts.blocks_available().saturating_mul(facts.fragment_size());
     let text = format!("{} MiB free at {}", free >> 20, folder.display());
     let mend = "make room: worktrees, logs and uv's cache (`uv cache prune`) are the usual places";
-    match free {
-        ..DISK_FAIL_BYTES => found.fail("disk", text, mend),
-        ..DISK_WARN_BYTES => found.warn("disk", text, mend),
-        _ => found.ok("disk", text),
+    if free < DISK_FAIL_BYTES {
+        found.fail("disk", text, mend);
+    } else if free < DISK_WARN_BYTES {
+        found.warn("disk", text, mend);
+    } else {
+        found.ok("disk", text);
     }
 }
 

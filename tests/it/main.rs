@@ -1,5 +1,8 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
+mod cli_daemon;
+mod cli_settings;
+mod cli_support;
 mod db;
 mod mcp_http;
 mod mcp_support;
