@@ -1,4 +1,6 @@
 //! `adwd`: a daemon that turns an issue number into a reviewed branch and pull request.
+//!
+#![doc = include_str!("ARCHITECTURE.md")]
 
 // L0: words, bounds and the kernel's facts.
 pub mod changes;

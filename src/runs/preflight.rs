@@ -138,12 +138,12 @@ async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, 
     let out = command(&uv, &["--version"], None, env).await?;
     let text = out.stdout_text();
     match uv_version(&text) {
-        Some(v) if v >= limits::MIN_UV_VERSION => Ok(uv),
+        Some(v) if v >= (crate::uv::MIN_VERSION.0, crate::uv::MIN_VERSION.1) => Ok(uv),
         Some((a, b)) => Err(refuse(format!(
             "uv: {} is version {a}.{b}; at least {}.{} is needed",
             uv.display(),
-            limits::MIN_UV_VERSION.0,
-            limits::MIN_UV_VERSION.1
+            crate::uv::MIN_VERSION.0,
+            crate::uv::MIN_VERSION.1
         ))),
         None => Err(refuse(format!("uv: {} --version answered {:?}", uv.display(), text.trim()))),
     }
