@@ -188,12 +188,15 @@ impl Out {
 #[must_use]
 pub fn harmless(text: &str) -> String {
     let steers = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !text.contains(steers) {
         return text.to_owned();
     }
-    text.chars().map(|c| if steers(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+    text.chars()
+        .map(|c| if steers(c) { c.escape_unicode().to_string() } else { c.to_string() })
+        .collect()
 }
 
 #[cfg(test)]
@@ -209,7 +212,13 @@ mod tests {
 
     #[test]
     fn without_a_terminal_there_are_no_colours() {
-        let out = Out { json: false, terminal: false, colours: false, error_terminal: false, gone: Cell::new(false) };
+        let out = Out {
+            json: false,
+            terminal: false,
+            colours: false,
+            error_terminal: false,
+            gone: Cell::new(false),
+        };
         assert_eq!(out.paint("x", Tone::Bad), "x");
         assert!(!out.is_terminal() && !out.can_animate());
     }

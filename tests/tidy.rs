@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "db", "telemetry", "metrics", "automation", "uv", "out"],
     &["auth", "audit", "bucket"],
     &["runs", "steps", "writing"],
-    &["mcp", "web", "client"],
+    &["mcp", "web", "client", "tool"],
     &["daemon", "cli", "demo", "doctor", "service"],
 ];
 
@@ -32,7 +32,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("cli", &["daemon", "demo", "doctor", "service"]),
     ("demo", &["daemon"]),
     ("daemon", &["doctor", "service"]),
-    ("doctor", &["service"]),
+    ("doctor", &["daemon", "service"]),
 ];
 
 /// Files of the pure core of `runs`, and what they may not name.

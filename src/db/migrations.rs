@@ -30,10 +30,8 @@ macro_rules! migration {
 }
 
 /// Every migration, in order. Append; never edit or reorder.
-pub const ALL: &[Migration] = &[
-    migration!(0, "foundation", "0000_foundation.sql"),
-    migration!(1, "runs", "0001_runs.sql"),
-];
+pub const ALL: &[Migration] =
+    &[migration!(0, "foundation", "0000_foundation.sql"), migration!(1, "runs", "0001_runs.sql")];
 
 #[cfg(test)]
 mod tests {
@@ -43,11 +41,10 @@ mod tests {
     /// SHA-256 of each landed migration: version, SQLite script, PostgreSQL script (`""`: the
     /// same). When you add a migration, add its line; if this test fails for an older line, undo
     /// your edit and write a new migration instead.
-    const PINNED: &[(i64, &str, &str)] =
-        &[
-            (0, "7b4a5971628fdc3f53feae524d5202f2b0f8ee4115678e9572db9010ec332ffe", ""),
-            (1, "e718735fc3a1b5d9067d3d17ec37f8648b7ab45fa12ed0af58f4835922d948f5", ""),
-        ];
+    const PINNED: &[(i64, &str, &str)] = &[
+        (0, "7b4a5971628fdc3f53feae524d5202f2b0f8ee4115678e9572db9010ec332ffe", ""),
+        (1, "e718735fc3a1b5d9067d3d17ec37f8648b7ab45fa12ed0af58f4835922d948f5", ""),
+    ];
 
     #[test]
     fn landed_migrations_never_change() {

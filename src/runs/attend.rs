@@ -65,9 +65,14 @@ struct Rules {
 
 impl Rules {
     fn of(project: &Project) -> Rules {
-        let compile = |rule: &Option<String>| rule.as_deref().and_then(|r| regex::Regex::new(r).ok());
+        let compile =
+            |rule: &Option<String>| rule.as_deref().and_then(|r| regex::Regex::new(r).ok());
         let stdout = &project.profile.stdout;
-        Rules { worktree: compile(&stdout.worktree), pr_url: compile(&stdout.pr_url), skipped: compile(&stdout.skipped) }
+        Rules {
+            worktree: compile(&stdout.worktree),
+            pr_url: compile(&stdout.pr_url),
+            skipped: compile(&stdout.skipped),
+        }
     }
 }
 
@@ -78,19 +83,29 @@ fn capture(rule: Option<&regex::Regex>, line: &str) -> Option<String> {
 /// The limits of a phase: wall clock and silence, milliseconds.
 fn phase_limits(ctx: &Ctx, project: &Project, phase: &str) -> (u64, u64) {
     let defaults = &ctx.config().phases;
-    let limit = phase.parse().map_or(defaults.other, |name| project.config.phase_limit(&name, defaults));
+    let limit =
+        phase.parse().map_or(defaults.other, |name| project.config.phase_limit(&name, defaults));
     (limit.wall_ms, limit.silence_ms)
 }
 
 /// Sees an attempt to its end, or returns early when something about the run has changed that the
 /// state machine should look at (a stop was asked for, the daemon stops).
-pub(crate) async fn attend(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &AttemptRow, stop: bool) -> Result<(), RunsError> {
+pub(crate) async fn attend(
+    ctx: &Arc<Ctx>,
+    project: &Project,
+    row: &RunRow,
+    attempt: &AttemptRow,
+    stop: bool,
+) -> Result<(), RunsError> {
     let dir = PathBuf::from(&attempt.dir);
     if stop {
         std::fs::create_dir_all(&dir).map_err(io("cannot make the folder", &dir))?;
-        records::request_stop(&dir, StopReason::Cancel).map_err(io("cannot ask for the stop in", &dir))?;
+        records::request_stop(&dir, StopReason::Cancel)
+            .map_err(io("cannot ask for the stop in", &dir))?;
     }
-    if let Probe::NotStarted = records::probe(&dir).map_err(io("cannot look at the attempt in", &dir))? {
+    if let Probe::NotStarted =
+        records::probe(&dir).map_err(io("cannot look at the attempt in", &dir))?
+    {
         if stop {
             // The request is on disk before this look, so a monitor that is only now coming up
             // sees it and starts nothing.
@@ -107,14 +122,24 @@ pub(crate) async fn attend(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, atte
     follow(ctx, project, row, attempt, &mut watch, stop).await
 }
 
-async fn follow(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &AttemptRow, watch: &mut Watch, stop: bool) -> Result<(), RunsError> {
+async fn follow(
+    ctx: &Arc<Ctx>,
+    project: &Project,
+    row: &RunRow,
+    attempt: &AttemptRow,
+    watch: &mut Watch,
+    stop: bool,
+) -> Result<(), RunsError> {
     let (wall_ms, silence_ms) = phase_limits(ctx, project, &attempt.phase);
     let notify = ctx.notify_of(&row.adw_id);
     loop {
-        let probe = records::probe(&watch.dir).map_err(io("cannot look at the attempt in", &watch.dir))?;
+        let probe =
+            records::probe(&watch.dir).map_err(io("cannot look at the attempt in", &watch.dir))?;
         watch.look(ctx, project, row).await?;
         match probe {
-            Probe::Ended(exit) => return judge(ctx, project, row, attempt, watch, Some(exit)).await,
+            Probe::Ended(exit) => {
+                return judge(ctx, project, row, attempt, watch, Some(exit)).await;
+            }
             Probe::NotStarted => return judge(ctx, project, row, attempt, watch, None).await,
             Probe::Vanished(start) => {
                 // A free lock proves that nobody holds the log; who redirected its output may live.
@@ -122,13 +147,18 @@ async fn follow(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &Attem
                 return judge(ctx, project, row, attempt, watch, None).await;
             }
             Probe::Live { start, monitor_alive } => {
-                let over = Millis(attempt.started_at).plus_ms(i64::try_from(wall_ms).unwrap_or(i64::MAX)) < ctx.now();
+                let over = Millis(attempt.started_at)
+                    .plus_ms(i64::try_from(wall_ms).unwrap_or(i64::MAX))
+                    < ctx.now();
                 if watch.active_at.elapsed() > Duration::from_millis(silence_ms) {
-                    records::request_stop(&watch.dir, StopReason::Silence).map_err(io("cannot ask for the stop in", &watch.dir))?;
+                    records::request_stop(&watch.dir, StopReason::Silence)
+                        .map_err(io("cannot ask for the stop in", &watch.dir))?;
                 }
-                if !monitor_alive && (stop || over || records::stop_requested(&watch.dir).is_some()) {
+                if !monitor_alive && (stop || over || records::stop_requested(&watch.dir).is_some())
+                {
                     if over {
-                        records::request_stop(&watch.dir, StopReason::WallLimit).map_err(io("cannot ask for the stop in", &watch.dir))?;
+                        records::request_stop(&watch.dir, StopReason::WallLimit)
+                            .map_err(io("cannot ask for the stop in", &watch.dir))?;
                     }
                     end_without_monitor(ctx, &watch.dir, start.as_ref()).await;
                 }
@@ -146,7 +176,9 @@ async fn follow(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &Attem
 }
 
 async fn stop_asked(ctx: &Ctx, adw_id: &str) -> Result<bool, RunsError> {
-    Ok(sql::run(ctx.db(), adw_id).await?.is_none_or(|r| r.stop_requested || r.status() != RunStatus::Running))
+    Ok(sql::run(ctx.db(), adw_id)
+        .await?
+        .is_none_or(|r| r.stop_requested || r.status() != RunStatus::Running))
 }
 
 async fn end_without_monitor(ctx: &Ctx, dir: &Path, start: Option<&StartRecord>) {
@@ -159,7 +191,13 @@ async fn end_without_monitor(ctx: &Ctx, dir: &Path, start: Option<&StartRecord>)
 }
 
 /// Writes the launch specification and starts the monitor. The inner error is a sentence.
-async fn start(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &AttemptRow, dir: &Path) -> Result<Result<(), String>, RunsError> {
+async fn start(
+    ctx: &Arc<Ctx>,
+    project: &Project,
+    row: &RunRow,
+    attempt: &AttemptRow,
+    dir: &Path,
+) -> Result<Result<(), String>, RunsError> {
     let Some(script) = project.script(&attempt.phase) else {
         return Ok(Err(format!("its script is gone from {}", project.scripts_root.display())));
     };
@@ -177,7 +215,10 @@ async fn start(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &Attemp
         triggered_by: &row.triggered_by,
         request_id: row.request_id.as_deref(),
         user_id: row.user_id.as_deref(),
-        worktree: row.worktree_path.as_deref().filter(|_| project.profile.worktree_by == WorktreeBy::Daemon),
+        worktree: row
+            .worktree_path
+            .as_deref()
+            .filter(|_| project.profile.worktree_by == WorktreeBy::Daemon),
         base_branch: row.base_branch.as_deref(),
         base_commit: row.base_commit.as_deref(),
     };
@@ -191,19 +232,33 @@ async fn start(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &Attemp
         log_cap_bytes: limits::PHASE_LOG_BYTES,
     };
     spec.write(dir).map_err(io("cannot write the launch specification in", dir))?;
-    let env: BTreeMap<OsString, OsString> = env.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-    let scope = process::ScopeSpec::where_possible(&ctx.deps.base_env, &format!("adw-{}-{}-{}", row.adw_id, attempt.phase, attempt.attempt));
-    let launch = MonitorLaunch { exe: ctx.deps.exe.clone(), attempt_dir: dir.to_path_buf(), env, scope };
+    let env: BTreeMap<OsString, OsString> =
+        env.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+    let scope = process::ScopeSpec::where_possible(
+        &ctx.deps.base_env,
+        &format!("adw-{}-{}-{}", row.adw_id, attempt.phase, attempt.attempt),
+    );
+    let launch =
+        MonitorLaunch { exe: ctx.deps.exe.clone(), attempt_dir: dir.to_path_buf(), env, scope };
     match process::launch_monitor(&launch).await {
         Ok(()) => {
-            tracing::info!(adw_id = row.adw_id, phase = attempt.phase, attempt = attempt.attempt, "monitor started");
+            tracing::info!(
+                adw_id = row.adw_id,
+                phase = attempt.phase,
+                attempt = attempt.attempt,
+                "monitor started"
+            );
             Ok(Ok(()))
         }
         Err(e) => Ok(Err(e.to_string())),
     }
 }
 
-async fn end_unstarted(ctx: &Arc<Ctx>, row: &RunRow, attempt: &AttemptRow) -> Result<(), RunsError> {
+async fn end_unstarted(
+    ctx: &Arc<Ctx>,
+    row: &RunRow,
+    attempt: &AttemptRow,
+) -> Result<(), RunsError> {
     let failure = Failure {
         class: FailureClass::Cancelled,
         message: format!("cancelled before {} had begun", attempt.phase),
@@ -211,13 +266,25 @@ async fn end_unstarted(ctx: &Arc<Ctx>, row: &RunRow, attempt: &AttemptRow) -> Re
         phase: Some(attempt.phase.clone()),
         log_tail: vec![],
     };
-    let end = AttemptEnd { status: RunStatus::Cancelled, exit_code: None, exit_signal: None, failure: Some(failure), head_commit: None };
+    let end = AttemptEnd {
+        status: RunStatus::Cancelled,
+        exit_code: None,
+        exit_signal: None,
+        failure: Some(failure),
+        head_commit: None,
+    };
     sql::end_attempt(ctx.db(), attempt, &end, ctx.now()).await?;
     ctx.run_changed(&row.adw_id);
     Ok(())
 }
 
-async fn never_began(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &AttemptRow, why: &str) -> Result<(), RunsError> {
+async fn never_began(
+    ctx: &Arc<Ctx>,
+    project: &Project,
+    row: &RunRow,
+    attempt: &AttemptRow,
+    why: &str,
+) -> Result<(), RunsError> {
     let mut watch = Watch::new(ctx, project, row, Path::new(&attempt.dir));
     let exit = ExitRecord::never_began(why, ctx.now());
     judge(ctx, project, row, attempt, &mut watch, Some(exit)).await
@@ -242,7 +309,12 @@ impl Watch {
     }
 
     /// One look at everything an attempt leaves: log, state, streams. Stores what is new.
-    async fn look(&mut self, ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<(), RunsError> {
+    async fn look(
+        &mut self,
+        ctx: &Arc<Ctx>,
+        project: &Project,
+        row: &RunRow,
+    ) -> Result<(), RunsError> {
         let activity = facts::activity(ctx, project, &row.adw_id, &self.dir);
         if activity != self.activity {
             self.activity = activity;
@@ -297,7 +369,8 @@ impl Watch {
     /// Reads the state file when it changed; a broken one leaves the last good value.
     fn read_state(&mut self, ctx: &Ctx, project: &Project, row: &RunRow, told: &mut Told) -> bool {
         let path = project.state_file(&row.adw_id);
-        let stamp = std::fs::symlink_metadata(&path).ok().and_then(|m| Some((m.len(), m.modified().ok()?)));
+        let stamp =
+            std::fs::symlink_metadata(&path).ok().and_then(|m| Some((m.len(), m.modified().ok()?)));
         if stamp.is_some() && stamp == self.state_stamp && self.state_problem.is_none() {
             return false;
         }
@@ -326,16 +399,27 @@ impl Watch {
     /// What markers and log lines tell before the state file does, as far as it can be believed.
     async fn hints(&mut self, ctx: &Ctx, project: &Project, row: &RunRow, told: &mut Told) {
         let trees = project.trees_dir();
-        let named = self.markers.believable_worktree(&row.adw_id, &trees).map(Path::to_path_buf).or_else(|| {
-            self.worktree.as_deref().map(PathBuf::from).filter(|p| super::marker::is_below(p, &trees))
-        });
-        if let (None, None, Some(path)) = (&row.worktree_path, &told.worktree_path, named) {
-            if ctx.worktrees(project).contains(&path).await.unwrap_or(false) {
-                told.worktree_path = Some(path.to_string_lossy().into_owned());
-            }
+        let named =
+            self.markers.believable_worktree(&row.adw_id, &trees).map(Path::to_path_buf).or_else(
+                || {
+                    self.worktree
+                        .as_deref()
+                        .map(PathBuf::from)
+                        .filter(|p| super::marker::is_below(p, &trees))
+                },
+            );
+        if let (None, None, Some(path)) = (&row.worktree_path, &told.worktree_path, named)
+            && ctx.worktrees(project).contains(&path).await.unwrap_or(false)
+        {
+            told.worktree_path = Some(path.to_string_lossy().into_owned());
         }
         if told.pr_url.is_none() {
-            told.pr_url = self.markers.pr_url.clone().or_else(|| self.pr_url.clone()).filter(|u| super::state_file::is_url(u));
+            told.pr_url = self
+                .markers
+                .pr_url
+                .clone()
+                .or_else(|| self.pr_url.clone())
+                .filter(|u| super::state_file::is_url(u));
         }
     }
 
@@ -352,14 +436,24 @@ impl Watch {
 }
 
 /// Gathers the evidence, judges, stores the verdict.
-async fn judge(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &AttemptRow, watch: &mut Watch, exit: Option<ExitRecord>) -> Result<(), RunsError> {
+async fn judge(
+    ctx: &Arc<Ctx>,
+    project: &Project,
+    row: &RunRow,
+    attempt: &AttemptRow,
+    watch: &mut Watch,
+    exit: Option<ExitRecord>,
+) -> Result<(), RunsError> {
     watch.tail.at_end();
     watch.look(ctx, project, row).await?;
     // The row may have learned its branch or worktree just now.
     let row = sql::run(ctx.db(), &row.adw_id).await?.unwrap_or_else(|| row.clone());
     let since = Millis(attempt.started_at);
     let (wall_ms, silence_ms) = phase_limits(ctx, project, &attempt.phase);
-    let stopped = exit.as_ref().map_or_else(|| records::stop_requested(&watch.dir), |e| e.stopped).map(stopped_of);
+    let stopped = exit
+        .as_ref()
+        .map_or_else(|| records::stop_requested(&watch.dir), |e| e.stopped)
+        .map(stopped_of);
     let evidence = Evidence {
         phase: attempt.phase.clone(),
         stopped,
@@ -369,7 +463,8 @@ async fn judge(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &Attemp
         checks: facts::check(ctx, project, &row, &attempt.phase, watch.state.as_ref(), since).await,
         error: watch.state.as_ref().and_then(AdwState::error),
         our_codes: project.profile.exit_codes,
-        log_tail: tail::last_lines(&watch.dir.join("execution.log"), limits::FAILURE_TAIL_COUNT).unwrap_or_default(),
+        log_tail: tail::last_lines(&watch.dir.join("execution.log"), limits::FAILURE_TAIL_COUNT)
+            .unwrap_or_default(),
         wall_ms,
         silence_ms,
     };
@@ -401,7 +496,11 @@ async fn judge(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempt: &Attemp
 }
 
 /// Foreign layouts keep no account; their agents' streams do.
-async fn usage_of_streams(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<(), RunsError> {
+async fn usage_of_streams(
+    ctx: &Arc<Ctx>,
+    project: &Project,
+    row: &RunRow,
+) -> Result<(), RunsError> {
     if project.profile.name == "adwd" {
         return Ok(());
     }

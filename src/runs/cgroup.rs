@@ -28,7 +28,8 @@ impl Cgroup {
         let group = Cgroup { dir, home };
         // Some trees let a folder be made and nobody be moved; and a kernel before 5.14 cannot
         // kill a group. Better known before a phase is in it.
-        if group.dir.join("cgroup.kill").exists() && group.enter().is_ok() && group.leave().is_ok() {
+        if group.dir.join("cgroup.kill").exists() && group.enter().is_ok() && group.leave().is_ok()
+        {
             return Some(group);
         }
         remove(&group.dir);

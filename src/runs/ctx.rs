@@ -81,11 +81,15 @@ impl Ctx {
 
     /// Whether the environment of a script must still be made ready.
     pub fn warm_needed(&self, script: &Path, text: &str) -> bool {
-        self.warm.lock().unwrap_or_else(PoisonError::into_inner).get(script) != Some(&digest_of(text))
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner).get(script)
+            != Some(&digest_of(text))
     }
 
     pub fn warmed(&self, script: &Path, text: &str) {
-        self.warm.lock().unwrap_or_else(PoisonError::into_inner).insert(script.to_path_buf(), digest_of(text));
+        self.warm
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(script.to_path_buf(), digest_of(text));
     }
 
     pub fn now(&self) -> Millis {
@@ -112,7 +116,11 @@ impl Ctx {
     /// Name of the deployment environment in the log tree (`ADW_ENV`).
     pub fn environment(&self) -> String {
         let given = self.deps.base_env.get("ADW_ENV").map_or("local", String::as_str);
-        if given.is_empty() || given.contains(['/', '\0']) || given.starts_with('.') { "local".into() } else { given.into() }
+        if given.is_empty() || given.contains(['/', '\0']) || given.starts_with('.') {
+            "local".into()
+        } else {
+            given.into()
+        }
     }
 
     /// Environment of everything that is started for a project, before phase particulars.
@@ -234,7 +242,11 @@ impl Ctx {
     pub fn run_of_path(&self, path: &Path) -> Option<String> {
         self.projects().iter().find_map(|p| {
             let component = |root: &Path, n: usize| {
-                path.strip_prefix(root).ok()?.components().nth(n).map(|c| c.as_os_str().to_string_lossy().into_owned())
+                path.strip_prefix(root)
+                    .ok()?
+                    .components()
+                    .nth(n)
+                    .map(|c| c.as_os_str().to_string_lossy().into_owned())
             };
             component(&p.agents_dir(), 0).or_else(|| component(&p.log_root(), 2))
         })

@@ -89,13 +89,23 @@ fn changed(adw_id: &str) -> crate::changes::Changed {
 }
 
 async fn finish(ctx: &Arc<Ctx>, row: &RunRow, end: &End) -> Result<Flow, RunsError> {
-    let done = sql::finish(ctx.db(), &row.adw_id, row.status(), end.status, end.failure.as_ref(), ctx.now()).await?;
+    let done = sql::finish(
+        ctx.db(),
+        &row.adw_id,
+        row.status(),
+        end.status,
+        end.failure.as_ref(),
+        ctx.now(),
+    )
+    .await?;
     if !done {
         // Somebody else moved it (a stop was asked for): look again.
         return Ok(Flow::Again);
     }
     match &end.failure {
-        Some(f) => tracing::warn!(adw_id = row.adw_id, status = %end.status, class = f.class.as_str(), "run ended: {}", f.message),
+        Some(f) => {
+            tracing::warn!(adw_id = row.adw_id, status = %end.status, class = f.class.as_str(), "run ended: {}", f.message)
+        }
         None => tracing::info!(adw_id = row.adw_id, status = %end.status, "run ended"),
     }
     ctx.run_changed(&row.adw_id);
@@ -114,11 +124,31 @@ async fn prepare(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<(), 
     match ready {
         Ok(facts) => {
             sql::set_prepared(ctx.db(), &row.adw_id, &facts).await?;
-            sql::move_status(ctx.db(), &row.adw_id, RunStatus::Starting, RunStatus::Running, ctx.now()).await?;
+            sql::move_status(
+                ctx.db(),
+                &row.adw_id,
+                RunStatus::Starting,
+                RunStatus::Running,
+                ctx.now(),
+            )
+            .await?;
         }
         Err(failure) => {
-            tracing::warn!(adw_id = row.adw_id, class = failure.class.as_str(), "could not start: {}", failure.message);
-            sql::finish(ctx.db(), &row.adw_id, RunStatus::Starting, RunStatus::Failed, Some(&failure), ctx.now()).await?;
+            tracing::warn!(
+                adw_id = row.adw_id,
+                class = failure.class.as_str(),
+                "could not start: {}",
+                failure.message
+            );
+            sql::finish(
+                ctx.db(),
+                &row.adw_id,
+                RunStatus::Starting,
+                RunStatus::Failed,
+                Some(&failure),
+                ctx.now(),
+            )
+            .await?;
             ctx.wake.notify_one();
         }
     }
@@ -149,12 +179,21 @@ async fn prepared(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<Pre
         let path = project.worktree_path(&row.issue_number, &row.adw_id);
         // A resumed run whose folder is gone goes on at its branch; a new one starts at the base.
         let branch = match row.branch.as_deref() {
-            Some(b) => ctx.git(project).local_branch_commit(b).await.map_err(|e| git_failure(&e))?.map(|_| b),
+            Some(b) => ctx
+                .git(project)
+                .local_branch_commit(b)
+                .await
+                .map_err(|e| git_failure(&e))?
+                .map(|_| b),
             None => None,
         };
         match branch {
             Some(branch) => trees.add_branch(&path, branch).await,
-            None => trees.add_detached(&path, facts.base_commit.as_deref().unwrap_or(&base.commit)).await,
+            None => {
+                trees
+                    .add_detached(&path, facts.base_commit.as_deref().unwrap_or(&base.commit))
+                    .await
+            }
         }
         .map_err(|e| git_failure(&e))?;
         facts.worktree_path = Some(path.to_string_lossy().into_owned());
@@ -163,9 +202,24 @@ async fn prepared(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<Pre
 }
 
 /// Stores a new attempt; its processes come with the next step.
-async fn begin(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, phase: &str, attempt: i64) -> Result<(), RunsError> {
-    let dir = project.run_log_dir(&ctx.environment(), &row.adw_id).join(phase).join(attempt.to_string());
-    let stored = sql::begin_attempt(ctx.db(), &row.adw_id, phase, attempt, &dir.to_string_lossy(), ctx.now()).await?;
+async fn begin(
+    ctx: &Arc<Ctx>,
+    project: &Project,
+    row: &RunRow,
+    phase: &str,
+    attempt: i64,
+) -> Result<(), RunsError> {
+    let dir =
+        project.run_log_dir(&ctx.environment(), &row.adw_id).join(phase).join(attempt.to_string());
+    let stored = sql::begin_attempt(
+        ctx.db(),
+        &row.adw_id,
+        phase,
+        attempt,
+        &dir.to_string_lossy(),
+        ctx.now(),
+    )
+    .await?;
     if stored {
         tracing::info!(adw_id = row.adw_id, phase, attempt, "phase begins");
         ctx.run_changed(&row.adw_id);

@@ -67,7 +67,9 @@ pub enum RunsError {
         message: String,
     },
     /// The queue is full.
-    #[error("the queue holds {waiting} runs and takes no more than {max}; try again when some have started, or raise limits.queue_max")]
+    #[error(
+        "the queue holds {waiting} runs and takes no more than {max}; try again when some have started, or raise limits.queue_max"
+    )]
     QueueFull {
         /// Runs waiting.
         waiting: i64,

@@ -1,6 +1,7 @@
 //! Runs that the daemon did not start: their state files are read and listed, nothing of theirs is
 //! ever touched.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,7 +36,9 @@ async fn look(ctx: &Arc<Ctx>, project: &Project) -> Result<(), RunsError> {
         if known.as_ref().is_some_and(|r| r.origin != "external" || r.project != project.name) {
             continue;
         }
-        let Some(row) = describe(ctx, project, &name, &entry.path(), known.as_ref()) else { continue };
+        let Some(row) = describe(ctx, project, &name, &entry.path(), known.as_ref()) else {
+            continue;
+        };
         match known {
             None => {
                 let mut tx = ctx.db().begin().await?;
@@ -62,12 +65,21 @@ fn differs(old: &RunRow, new: &RunRow) -> bool {
 }
 
 /// What the files of a foreign run say; `None` where there is no state file at all.
-fn describe(ctx: &Ctx, project: &Project, adw_id: &str, dir: &Path, known: Option<&RunRow>) -> Option<RunRow> {
+fn describe(
+    ctx: &Ctx,
+    project: &Project,
+    adw_id: &str,
+    dir: &Path,
+    known: Option<&RunRow>,
+) -> Option<RunRow> {
     let file = dir.join("adw_state.json");
     let (state, problem) = match facts::read_state(&file, adw_id) {
         Ok(None) => return None,
         Ok(Some(state)) => (Some(state), None),
-        Err(problem) => (known.and_then(|k| k.state.as_deref()).and_then(|s| AdwState::parse(s.as_bytes()).ok()), Some(problem)),
+        Err(problem) => (
+            known.and_then(|k| k.state.as_deref()).and_then(|s| AdwState::parse(s.as_bytes()).ok()),
+            Some(problem),
+        ),
     };
     let changed = modified(&file).unwrap_or_else(|| ctx.now());
     let alive = crate::lock::is_locked(&dir.join("run.lock")).unwrap_or(false);
@@ -75,14 +87,17 @@ fn describe(ctx: &Ctx, project: &Project, adw_id: &str, dir: &Path, known: Optio
     // Only this project's scripts hold a lock; of others, recent writing is the only sign of life.
     let writes = !project.profile.stdout.markers && ctx.now().since_ms(changed) < silence;
     let status = state.as_ref().map_or(RunStatus::Lost, |s| status_of(s, alive || writes));
-    let told = state.as_ref().map(|s| facts::told_by(s, project, &project.profile.phase_names(), changed)).unwrap_or_default();
+    let told = state
+        .as_ref()
+        .map(|s| facts::told_by(s, project, &project.profile.phase_names(), changed))
+        .unwrap_or_default();
     let text = |key: &str| state.as_ref().and_then(|s| s.text(key));
-    let issue = text("issue_number").and_then(|n| n.parse::<IssueNumber>().ok()).map_or_else(|| "0".to_owned(), |n| n.to_string());
+    let issue = text("issue_number")
+        .and_then(|n| n.parse::<IssueNumber>().ok())
+        .map_or_else(|| "0".to_owned(), |n| n.to_string());
     let created = known.map_or(changed, |k| Millis(k.created_at));
     let phases = serde_json::to_string(&project.profile.sequence).unwrap_or_default();
     Some(RunRow {
-        adw_id: adw_id.to_owned(),
-        seq: 0,
         project: project.name.clone(),
         issue_number: issue,
         host: ctx.deps.host.clone(),
@@ -90,40 +105,36 @@ fn describe(ctx: &Ctx, project: &Project, adw_id: &str, dir: &Path, known: Optio
         profile: project.profile.name.clone(),
         status: status.as_str().into(),
         active: false,
-        stop_requested: false,
-        revision: 1,
-        priority: 0,
         todo: phases.clone(),
         phases,
-        floors: "{}".into(),
-        digest: String::new(),
         model: text("model"),
         skip_cleanup: true,
         triggered_by: text("triggered_by").unwrap_or_else(|| "manual".into()),
         transport: "none".into(),
         request_id: text("mcp_request_id"),
         user_id: text("mcp_user_id"),
-        created_at: created.0,
-        queued_at: created.0,
         started_at: Some(created.0),
         ended_at: status.is_terminal().then_some(changed.0),
-        retry_at: None,
         issue_title: told.issue_title,
         issue_class: told.issue_class,
         branch: told.branch,
         base_branch: text("base_branch"),
         base_commit: text("base_commit"),
-        worktree: told.worktree_path.as_deref().map(|p| if Path::new(p).exists() { "present" } else { "removed" }.to_owned()),
+        worktree: told.worktree_path.as_deref().map(worktree_word),
         worktree_path: told.worktree_path,
         plan_file: told.plan_file,
         pr_url: told.pr_url,
-        failure: None,
         run_usage: told.usage,
         cost_usd: told.cost_usd,
         state: told.state,
         state_at: Some(changed.0),
         state_problem: problem,
+        ..RunRow::blank(adw_id, created)
     })
+}
+
+fn worktree_word(path: &str) -> String {
+    if Path::new(path).exists() { "present".into() } else { "removed".into() }
 }
 
 fn modified(path: &Path) -> Option<Millis> {
@@ -144,13 +155,20 @@ fn status_of(state: &AdwState, alive: bool) -> RunStatus {
         RunStatus::Failed
     } else if any("skipped") {
         RunStatus::Skipped
-    } else if !phases.is_empty() && phases.values().all(|s| s == "completed") {
-        RunStatus::Completed
-    } else if phases.is_empty() && (state.flag("pr_created") == Some(true) || state.last_review().is_some_and(|r| r.success)) {
+    } else if done(state, &phases) {
         RunStatus::Completed
     } else {
         RunStatus::Lost
     }
+}
+
+/// Whether a foreign run got to its end: by its phases, or by what it made where it tells none.
+fn done(state: &AdwState, phases: &BTreeMap<String, String>) -> bool {
+    if phases.is_empty() {
+        return state.flag("pr_created") == Some(true)
+            || state.last_review().is_some_and(|r| r.success);
+    }
+    phases.values().all(|s| s == "completed")
 }
 
 #[cfg(test)]
@@ -160,10 +178,25 @@ mod tests {
     #[test]
     fn a_foreign_run_without_a_living_process_is_never_in_progress() {
         let of = |text: &str, alive| status_of(&AdwState::parse(text.as_bytes()).unwrap(), alive);
-        assert_eq!(of(r#"{"phase_status":{"plan":"completed","build":"in_progress"}}"#, false), RunStatus::Lost);
-        assert_eq!(of(r#"{"phase_status":{"plan":"completed","build":"in_progress"}}"#, true), RunStatus::Running);
-        assert_eq!(of(r#"{"phase_status":{"plan":"completed","build":"failed"}}"#, false), RunStatus::Failed);
-        assert_eq!(of(r#"{"phase_status":{"plan":"completed","build":"completed","review":"completed"}}"#, false), RunStatus::Completed);
+        assert_eq!(
+            of(r#"{"phase_status":{"plan":"completed","build":"in_progress"}}"#, false),
+            RunStatus::Lost
+        );
+        assert_eq!(
+            of(r#"{"phase_status":{"plan":"completed","build":"in_progress"}}"#, true),
+            RunStatus::Running
+        );
+        assert_eq!(
+            of(r#"{"phase_status":{"plan":"completed","build":"failed"}}"#, false),
+            RunStatus::Failed
+        );
+        assert_eq!(
+            of(
+                r#"{"phase_status":{"plan":"completed","build":"completed","review":"completed"}}"#,
+                false
+            ),
+            RunStatus::Completed
+        );
         assert_eq!(of(r#"{"phase_status":{"plan":"skipped"}}"#, false), RunStatus::Skipped);
         assert_eq!(of(r#"{"pr_created":true}"#, false), RunStatus::Completed);
         assert_eq!(of(r#"{"adw_id":"x"}"#, false), RunStatus::Lost);

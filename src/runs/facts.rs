@@ -24,10 +24,14 @@ pub fn read_state(path: &Path, adw_id: &str) -> Result<Option<AdwState>, String>
         Err(e) => return Err(format!("adw_state.json cannot be read: {e}")),
     };
     if !meta.is_file() {
-        return Err("adw_state.json is not a plain file; a link out of the tree is not followed".into());
+        return Err(
+            "adw_state.json is not a plain file; a link out of the tree is not followed".into()
+        );
     }
     if meta.len() > limits::STATE_FILE_BYTES {
-        return Err(StateProblem::TooLarge { bytes: meta.len(), max: limits::STATE_FILE_BYTES }.to_string());
+        return Err(
+            StateProblem::TooLarge { bytes: meta.len(), max: limits::STATE_FILE_BYTES }.to_string()
+        );
     }
     let bytes = std::fs::read(path).map_err(|e| format!("adw_state.json cannot be read: {e}"))?;
     AdwState::parse(&bytes).and_then(|s| s.of_run(adw_id)).map(Some).map_err(|e| e.to_string())
@@ -46,7 +50,9 @@ pub fn told_by(state: &AdwState, project: &Project, phases: &[String], now: Mill
         issue_title: state.issue_title().or_else(|| state.text("title")),
         issue_class: state.text("issue_class"),
         branch: state.text("branch_name"),
-        worktree_path: state.text("worktree_path").filter(|w| is_below(Path::new(w), &project.trees_dir())),
+        worktree_path: state
+            .text("worktree_path")
+            .filter(|w| is_below(Path::new(w), &project.trees_dir())),
         plan_file: state.text("plan_file"),
         pr_url: state.pr_url(),
         cost_usd: state.usage("total").map(|u| u.cost_usd),
@@ -94,7 +100,9 @@ pub(crate) async fn check(
     let mut checks = Vec::with_capacity(phase.post.len());
     for post in &phase.post {
         let problem = match post {
-            Post::PrCreated | Post::PrUrl | Post::Review | Post::NoBlocker => check_state(*post, &subject, state, since),
+            Post::PrCreated | Post::PrUrl | Post::Review | Post::NoBlocker => {
+                check_state(*post, &subject, state, since)
+            }
             _ => check_tree(ctx, project, *post, &subject).await,
         };
         checks.push(Checked { post: *post, problem });
@@ -102,14 +110,21 @@ pub(crate) async fn check(
     checks
 }
 
-fn check_state(post: Post, subject: &Subject, state: Option<&AdwState>, since: Millis) -> Option<String> {
+fn check_state(
+    post: Post,
+    subject: &Subject,
+    state: Option<&AdwState>,
+    since: Millis,
+) -> Option<String> {
     let review = state.and_then(AdwState::last_review);
     match post {
         Post::PrCreated => match state.and_then(|s| s.flag("pr_created")) {
             Some(true) => None,
             _ => Some("no pull request is recorded (pr_created is not true)".into()),
         },
-        Post::PrUrl => subject.pr_url.is_none().then(|| "no URL of a pull request is recorded".into()),
+        Post::PrUrl => {
+            subject.pr_url.is_none().then(|| "no URL of a pull request is recorded".into())
+        }
         Post::Review => match review {
             None => Some("last_review is missing or does not parse".into()),
             Some(r) => match r.reviewed_at.as_deref().and_then(Millis::parse_rfc3339) {
@@ -150,26 +165,34 @@ async fn check_git(
     let git = ctx.git(project);
     Ok(match (post, subject.plan_file.as_deref(), subject.branch.as_deref()) {
         (Post::PlanFile | Post::PlanCommitted, None, _) => Some("no plan file is recorded".into()),
-        (Post::PlanFile, Some(plan), _) => (!worktree.join(plan).is_file()).then(|| format!("the plan file {plan} is not in the worktree")),
+        (Post::PlanFile, Some(plan), _) => (!worktree.join(plan).is_file())
+            .then(|| format!("the plan file {plan} is not in the worktree")),
         (Post::PlanCommitted, Some(plan), _) => {
             let head = git.head(worktree).await?;
             let relative = Path::new(plan).strip_prefix(worktree).unwrap_or(Path::new(plan));
-            (!git.file_in_commit(&head, relative).await?).then(|| format!("the plan file {plan} is not committed"))
+            (!git.file_in_commit(&head, relative).await?)
+                .then(|| format!("the plan file {plan} is not committed"))
         }
-        (Post::Clean, ..) => (!git.is_clean(worktree).await?).then(|| "the worktree has uncommitted changes".into()),
+        (Post::Clean, ..) => {
+            (!git.is_clean(worktree).await?).then(|| "the worktree has uncommitted changes".into())
+        }
         (Post::AheadOfBase | Post::Pushed, _, None) => Some("no branch is recorded".into()),
         (Post::AheadOfBase, _, Some(branch)) => {
             let base = match &subject.base {
                 Some(commit) => commit.clone(),
                 None => project.base_branch().unwrap_or_else(|| "HEAD".into()),
             };
-            (git.ahead_count(&base, branch).await? == 0).then(|| format!("branch {branch} has no commit that {base} has not"))
+            (git.ahead_count(&base, branch).await? == 0)
+                .then(|| format!("branch {branch} has no commit that {base} has not"))
         }
         (Post::Pushed, _, Some(branch)) => {
             let head = git.head(worktree).await?;
             match git.remote_branch_commit(&project.remote(), branch).await? {
                 None => Some(format!("the remote {} has no branch {branch}", project.remote())),
-                Some(there) if there != head => Some(format!("branch {branch} is at {head} here and at {there} on {}", project.remote())),
+                Some(there) if there != head => Some(format!(
+                    "branch {branch} is at {head} here and at {there} on {}",
+                    project.remote()
+                )),
                 Some(_) => None,
             }
         }
@@ -193,7 +216,12 @@ pub(crate) fn stream_roots(ctx: &Ctx, project: &Project, adw_id: &str) -> Vec<Pa
 }
 
 /// Calls `each` for every plain file below `root`, at most so deep and so many.
-pub fn walk(root: &Path, depth: usize, left: &mut usize, each: &mut dyn FnMut(&Path, &std::fs::Metadata)) {
+pub fn walk(
+    root: &Path,
+    depth: usize,
+    left: &mut usize,
+    each: &mut dyn FnMut(&Path, &std::fs::Metadata),
+) {
     let Ok(entries) = std::fs::read_dir(root) else { return };
     for entry in entries.flatten() {
         if *left == 0 {
@@ -215,8 +243,12 @@ pub(crate) fn activity(ctx: &Ctx, project: &Project, adw_id: &str, attempt_dir: 
     let mut left = limits::ACTIVITY_FILES_COUNT;
     for root in stream_roots(ctx, project, adw_id) {
         walk(&root, 4, &mut left, &mut |_, meta| {
-            let changed = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-            sum = sum.wrapping_mul(31).wrapping_add(meta.len()).wrapping_add(changed.map_or(0, |d| u64::from(d.subsec_nanos()) ^ d.as_secs()));
+            let changed =
+                meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+            sum = sum
+                .wrapping_mul(31)
+                .wrapping_add(meta.len())
+                .wrapping_add(changed.map_or(0, |d| u64::from(d.subsec_nanos()) ^ d.as_secs()));
         });
     }
     sum
@@ -228,20 +260,26 @@ pub(crate) fn stream_usage(ctx: &Ctx, project: &Project, adw_id: &str) -> Option
     let mut left = limits::ACTIVITY_FILES_COUNT;
     for root in stream_roots(ctx, project, adw_id) {
         walk(&root, 4, &mut left, &mut |path, meta| {
-            let named = path.file_name().is_some_and(|n| n == project.profile.agent_stream.as_str());
-            if named && meta.len() <= limits::AGENT_STREAM_BYTES {
-                if let Some(u) = std::fs::read(path).ok().and_then(|b| result_usage(&b)) {
-                    total.agent_calls += 1;
-                    total.input_tokens += u.input_tokens;
-                    total.output_tokens += u.output_tokens;
-                    total.cache_read_tokens += u.cache_read_tokens;
-                    total.cache_creation_tokens += u.cache_creation_tokens;
-                    total.cost_usd += u.cost_usd;
-                }
+            let named =
+                path.file_name().is_some_and(|n| n == project.profile.agent_stream.as_str());
+            if named
+                && meta.len() <= limits::AGENT_STREAM_BYTES
+                && let Some(used) = std::fs::read(path).ok().and_then(|b| result_usage(&b))
+            {
+                add_usage(&mut total, &used);
             }
         });
     }
     (total.agent_calls > 0).then_some(total)
+}
+
+fn add_usage(total: &mut Usage, more: &Usage) {
+    total.agent_calls += more.agent_calls;
+    total.input_tokens += more.input_tokens;
+    total.output_tokens += more.output_tokens;
+    total.cache_read_tokens += more.cache_read_tokens;
+    total.cache_creation_tokens += more.cache_creation_tokens;
+    total.cost_usd += more.cost_usd;
 }
 
 /// Usage of the last `result` line of a stream.
@@ -253,7 +291,11 @@ pub fn result_usage(stream: &[u8]) -> Option<Usage> {
         .filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok())
         .find(|v| v.get("type").and_then(serde_json::Value::as_str) == Some("result"))?;
     let tokens = |key: &str| {
-        last.get("usage").and_then(|u| u.get(key)).and_then(serde_json::Value::as_i64).unwrap_or(0).max(0)
+        last.get("usage")
+            .and_then(|u| u.get(key))
+            .and_then(serde_json::Value::as_i64)
+            .unwrap_or(0)
+            .max(0)
     };
     Some(Usage {
         agent_calls: 1,
@@ -261,7 +303,11 @@ pub fn result_usage(stream: &[u8]) -> Option<Usage> {
         output_tokens: tokens("output_tokens"),
         cache_read_tokens: tokens("cache_read_input_tokens"),
         cache_creation_tokens: tokens("cache_creation_input_tokens"),
-        cost_usd: last.get("total_cost_usd").and_then(serde_json::Value::as_f64).filter(|c| c.is_finite()).unwrap_or(0.0),
+        cost_usd: last
+            .get("total_cost_usd")
+            .and_then(serde_json::Value::as_f64)
+            .filter(|c| c.is_finite())
+            .unwrap_or(0.0),
     })
 }
 

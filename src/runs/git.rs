@@ -82,8 +82,12 @@ pub async fn toplevel(path: &Path, env: &BTreeMap<String, String>) -> Result<Pat
     }
     let common = git.line("rev-parse", &["--path-format=absolute", "--git-common-dir"]).await?;
     let common = PathBuf::from(common);
-    if git.line("rev-parse", &["--is-bare-repository"]).await? == "true" || common.file_name() != Some(OsStr::new(".git")) {
-        return Err(not("it is a bare repository, or one whose .git lies elsewhere; a checkout is needed"));
+    if git.line("rev-parse", &["--is-bare-repository"]).await? == "true"
+        || common.file_name() != Some(OsStr::new(".git"))
+    {
+        return Err(not(
+            "it is a bare repository, or one whose .git lies elsewhere; a checkout is needed",
+        ));
     }
     let root = common.parent().ok_or_else(|| not("it has no parent folder"))?;
     std::fs::canonicalize(root).map_err(|e| not(&e.to_string()))
@@ -93,11 +97,16 @@ impl Git {
     /// git in the checkout `root`, with this whole environment.
     #[must_use]
     pub fn new(root: &Path, env: BTreeMap<String, String>) -> Git {
-        let mut env: BTreeMap<OsString, OsString> = env.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"] {
+        let mut env: BTreeMap<OsString, OsString> =
+            env.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        for name in
+            ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"]
+        {
             env.remove(OsStr::new(name));
         }
-        for (name, value) in [("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0"), ("LC_ALL", "C")] {
+        for (name, value) in
+            [("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0"), ("LC_ALL", "C")]
+        {
             env.insert(name.into(), value.into());
         }
         let program = env
@@ -114,7 +123,12 @@ impl Git {
     }
 
     pub(super) fn error(&self, operation: &str, message: String, kind: Kind) -> GitError {
-        GitError { operation: operation.to_owned(), repo: self.root.display().to_string(), message, kind }
+        GitError {
+            operation: operation.to_owned(),
+            repo: self.root.display().to_string(),
+            message,
+            kind,
+        }
     }
 
     /// Runs git; only the failure to run it at all is an error.
@@ -129,9 +143,14 @@ impl Git {
             max_output_bytes: limits::COMMAND_OUTPUT_BYTES,
         };
         let operation = args.first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
-        let out = output(&cmd).await.map_err(|e| self.error(&operation, e.to_string(), Kind::Failed))?;
+        let out =
+            output(&cmd).await.map_err(|e| self.error(&operation, e.to_string(), Kind::Failed))?;
         if out.timed_out {
-            return Err(self.error(&operation, format!("no answer within {} s", limits::GIT_COMMAND_MS / 1000), Kind::Network));
+            return Err(self.error(
+                &operation,
+                format!("no answer within {} s", limits::GIT_COMMAND_MS / 1000),
+                Kind::Network,
+            ));
         }
         Ok(out)
     }
@@ -142,13 +161,23 @@ impl Git {
         if out.success() {
             return Ok(out);
         }
-        let operation = args.iter().take(2).map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        let operation =
+            args.iter().take(2).map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let all = String::from_utf8_lossy(&out.stderr).into_owned();
         let message = out.last_error_line();
-        Err(self.error(&operation, if message.is_empty() { format!("failed with code {:?}", out.code) } else { message }, kind_of(&all)))
+        Err(self.error(
+            &operation,
+            if message.is_empty() { format!("failed with code {:?}", out.code) } else { message },
+            kind_of(&all),
+        ))
     }
 
-    async fn line_in(&self, cwd: &Path, operation: &str, args: &[&str]) -> Result<String, GitError> {
+    async fn line_in(
+        &self,
+        cwd: &Path,
+        operation: &str,
+        args: &[&str],
+    ) -> Result<String, GitError> {
         let mut all: Vec<&OsStr> = vec![OsStr::new(operation)];
         all.extend(args.iter().map(OsStr::new));
         let out = self.ok(cwd, &all).await?;
@@ -164,7 +193,9 @@ impl Git {
     /// # Errors
     /// [`GitError`].
     pub async fn common_dir(&self) -> Result<PathBuf, GitError> {
-        Ok(PathBuf::from(self.line("rev-parse", &["--path-format=absolute", "--git-common-dir"]).await?))
+        Ok(PathBuf::from(
+            self.line("rev-parse", &["--path-format=absolute", "--git-common-dir"]).await?,
+        ))
     }
 
     /// URL of a remote as stored, with a password masked; `None` where there is no such remote.
@@ -173,7 +204,9 @@ impl Git {
     /// [`GitError`].
     pub async fn remote_url(&self, remote: &str) -> Result<Option<String>, GitError> {
         let key = format!("remote.{remote}.url");
-        let out = self.run(&self.root, &[OsStr::new("config"), OsStr::new("--get"), OsStr::new(&key)]).await?;
+        let out = self
+            .run(&self.root, &[OsStr::new("config"), OsStr::new("--get"), OsStr::new(&key)])
+            .await?;
         let url = out.stdout_text().trim().to_owned();
         Ok((out.success() && !url.is_empty()).then(|| crate::telemetry::redact(&url).into_owned()))
     }
@@ -191,7 +224,10 @@ impl Git {
     /// # Errors
     /// [`GitError`].
     pub async fn is_clean(&self, worktree: &Path) -> Result<bool, GitError> {
-        Ok(self.line_in(worktree, "status", &["--porcelain", "--untracked-files=normal"]).await?.is_empty())
+        Ok(self
+            .line_in(worktree, "status", &["--porcelain", "--untracked-files=normal"])
+            .await?
+            .is_empty())
     }
 
     /// Whether a file is part of a commit.
@@ -200,7 +236,10 @@ impl Git {
     /// [`GitError`].
     pub async fn file_in_commit(&self, commit: &str, path: &Path) -> Result<bool, GitError> {
         let name = format!("{commit}:{}", path.display());
-        Ok(self.run(&self.root, &[OsStr::new("cat-file"), OsStr::new("-e"), OsStr::new(&name)]).await?.success())
+        Ok(self
+            .run(&self.root, &[OsStr::new("cat-file"), OsStr::new("-e"), OsStr::new(&name)])
+            .await?
+            .success())
     }
 
     /// How many commits `branch` has that `base` has not.
@@ -217,10 +256,16 @@ impl Git {
     ///
     /// # Errors
     /// [`GitError`].
-    pub async fn remote_branch_commit(&self, remote: &str, branch: &str) -> Result<Option<String>, GitError> {
+    pub async fn remote_branch_commit(
+        &self,
+        remote: &str,
+        branch: &str,
+    ) -> Result<Option<String>, GitError> {
         let name = format!("refs/heads/{branch}");
         let text = self.line("ls-remote", &["--heads", remote, &name]).await?;
-        Ok(text.lines().find_map(|l| l.split_once('\t').filter(|(_, n)| *n == name).map(|(c, _)| c.to_owned())))
+        Ok(text.lines().find_map(|l| {
+            l.split_once('\t').filter(|(_, n)| *n == name).map(|(c, _)| c.to_owned())
+        }))
     }
 
     /// Commit of a local branch; `None` where there is none.
@@ -233,7 +278,9 @@ impl Git {
 
     async fn commit_of(&self, name: &str) -> Result<Option<String>, GitError> {
         let name = format!("{name}^{{commit}}");
-        let out = self.run(&self.root, &["rev-parse", "--quiet", "--verify", &name].map(OsStr::new)).await?;
+        let out = self
+            .run(&self.root, &["rev-parse", "--quiet", "--verify", &name].map(OsStr::new))
+            .await?;
         let text = out.stdout_text().trim().to_owned();
         Ok((out.success() && !text.is_empty()).then_some(text))
     }
@@ -253,14 +300,17 @@ impl Git {
     /// # Errors
     /// [`GitError`].
     pub async fn unpushed_count(&self, worktree: &Path) -> Result<u64, GitError> {
-        let text = self.line_in(worktree, "rev-list", &["--count", "HEAD", "--not", "--remotes"]).await?;
+        let text =
+            self.line_in(worktree, "rev-list", &["--count", "HEAD", "--not", "--remotes"]).await?;
         text.parse().map_err(|_| self.error("rev-list", format!("answered {text:?}"), Kind::Other))
     }
 
     /// The branch that the remote's `HEAD` names.
     async fn remote_default(&self, remote: &str) -> Result<Option<String>, GitError> {
         let text = self.line("ls-remote", &["--symref", remote, "HEAD"]).await?;
-        Ok(text.lines().find_map(|l| l.strip_prefix("ref: refs/heads/")?.split('\t').next().map(str::to_owned)))
+        Ok(text.lines().find_map(|l| {
+            l.strip_prefix("ref: refs/heads/")?.split('\t').next().map(str::to_owned)
+        }))
     }
 
     /// The base: fetched from the remote where there is one, the local branch otherwise. Never
@@ -268,28 +318,42 @@ impl Git {
     ///
     /// # Errors
     /// [`GitError`] that names the branch and where it was looked for.
-    pub(super) async fn resolve_base(&self, remote: &str, branch: Option<&str>) -> Result<Base, GitError> {
+    pub(super) async fn resolve_base(
+        &self,
+        remote: &str,
+        branch: Option<&str>,
+    ) -> Result<Base, GitError> {
         if self.remote_url(remote).await?.is_none() {
             return self.local_base(remote, branch).await;
         }
         let branch = match branch {
             Some(branch) => branch.to_owned(),
             None => self.remote_default(remote).await?.ok_or_else(|| {
-                self.error("ls-remote", format!("the HEAD of {remote} names no branch; set base_branch"), Kind::Missing)
+                self.error(
+                    "ls-remote",
+                    format!("the HEAD of {remote} names no branch; set base_branch"),
+                    Kind::Missing,
+                )
             })?,
         };
         let tracking = format!("refs/remotes/{remote}/{branch}");
         let spec = format!("+refs/heads/{branch}:{tracking}");
-        let fetched = self.line("fetch", &["--quiet", "--no-tags", "--no-write-fetch-head", remote, &spec]).await;
+        let fetched = self
+            .line("fetch", &["--quiet", "--no-tags", "--no-write-fetch-head", remote, &spec])
+            .await;
         if let Err(e) = fetched {
-            let absent = e.message.contains("couldn't find remote ref") || e.message.contains("could not find remote ref");
+            let absent = e.message.contains("couldn't find remote ref")
+                || e.message.contains("could not find remote ref");
             return Err(if absent {
                 self.error("fetch", format!("the base branch {branch:?} is not on {remote}; set base_branch to one that is"), Kind::Missing)
             } else {
                 e
             });
         }
-        let commit = self.commit_of(&tracking).await?.ok_or_else(|| self.error("fetch", format!("{tracking} was not made"), Kind::Other))?;
+        let commit = self
+            .commit_of(&tracking)
+            .await?
+            .ok_or_else(|| self.error("fetch", format!("{tracking} was not made"), Kind::Other))?;
         Ok(Base { branch, commit, fetched: true })
     }
 
@@ -298,8 +362,13 @@ impl Git {
             Some(branch) => branch.to_owned(),
             None => self.line("symbolic-ref", &["--short", "HEAD"]).await?,
         };
-        let missing = format!("the base branch {branch:?} exists neither here nor on a remote (there is no remote {remote:?})");
-        let commit = self.local_branch_commit(&branch).await?.ok_or_else(|| self.error("rev-parse", missing, Kind::Missing))?;
+        let missing = format!(
+            "the base branch {branch:?} exists neither here nor on a remote (there is no remote {remote:?})"
+        );
+        let commit = self
+            .local_branch_commit(&branch)
+            .await?
+            .ok_or_else(|| self.error("rev-parse", missing, Kind::Missing))?;
         Ok(Base { branch, commit, fetched: false })
     }
 }
@@ -310,13 +379,39 @@ fn kind_of(stderr: &str) -> Kind {
     let has = |words: &[&str]| words.iter().any(|w| low.contains(w));
     if has(&["commondir", "invalid gitdir", "missing but already registered"]) {
         Kind::Poisoned
-    } else if has(&["permission denied (", "authentication failed", "could not read username", "could not read password"]) {
+    } else if has(&[
+        "permission denied (",
+        "authentication failed",
+        "could not read username",
+        "could not read password",
+    ]) {
         Kind::Auth
-    } else if has(&["could not resolve host", "connection", "timed out", "unable to access", "early eof", "hung up", "network is unreachable"]) {
+    } else if has(&[
+        "could not resolve host",
+        "connection",
+        "timed out",
+        "unable to access",
+        "early eof",
+        "hung up",
+        "network is unreachable",
+    ]) {
         Kind::Network
-    } else if has(&["does not appear to be a git repository", "not a git repository", "does not exist", "not a working tree", "unknown revision"]) {
+    } else if has(&[
+        "does not appear to be a git repository",
+        "not a git repository",
+        "does not exist",
+        "not a working tree",
+        "unknown revision",
+    ]) {
         Kind::Missing
-    } else if has(&["already exists", "is already used by", "already checked out", "contains modified or untracked", ".lock", "locked"]) {
+    } else if has(&[
+        "already exists",
+        "is already used by",
+        "already checked out",
+        "contains modified or untracked",
+        ".lock",
+        "locked",
+    ]) {
         Kind::Refused
     } else {
         Kind::Other
@@ -329,8 +424,14 @@ mod tests {
 
     #[test]
     fn gits_words_are_told_apart() {
-        assert_eq!(kind_of("fatal: failed to read .git/worktrees/x/commondir: Success"), Kind::Poisoned);
-        assert_eq!(kind_of("fatal: unable to access 'https://x/': Could not resolve host: x"), Kind::Network);
+        assert_eq!(
+            kind_of("fatal: failed to read .git/worktrees/x/commondir: Success"),
+            Kind::Poisoned
+        );
+        assert_eq!(
+            kind_of("fatal: unable to access 'https://x/': Could not resolve host: x"),
+            Kind::Network
+        );
         assert_eq!(kind_of("fatal: a branch named 'x' already exists"), Kind::Refused);
         assert_eq!(kind_of("fatal: '/x' does not appear to be a git repository"), Kind::Missing);
     }

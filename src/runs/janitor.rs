@@ -16,15 +16,21 @@ const DAY_MS: i64 = 86_400_000;
 
 /// Looks at every ended run whose worktree is still there.
 pub(crate) async fn round(ctx: &Arc<Ctx>) {
-    match sql::ended_with_worktree(ctx.db(), &ctx.deps.host).await {
-        Ok(rows) => {
-            for row in rows {
-                if let Err(e) = clean(ctx, &row).await {
-                    tracing::warn!(adw_id = row.adw_id, "worktree stays for now: {e}");
-                }
+    let mut after = 0;
+    loop {
+        let rows = match sql::ended_with_worktree(ctx.db(), &ctx.deps.host, after).await {
+            Ok(rows) => rows,
+            Err(e) => {
+                return tracing::error!("worktrees of ended runs could not be looked at: {e}");
+            }
+        };
+        let Some(last) = rows.last() else { return };
+        after = last.seq;
+        for row in rows {
+            if let Err(e) = clean(ctx, &row).await {
+                tracing::warn!(adw_id = row.adw_id, "worktree stays for now: {e}");
             }
         }
-        Err(e) => tracing::error!("worktrees of ended runs could not be looked at: {e}"),
     }
 }
 
@@ -45,7 +51,9 @@ pub(crate) async fn clean_run(ctx: &Arc<Ctx>, adw_id: &str) {
 fn keep_ms(ctx: &Ctx, project: &Project, row: &RunRow) -> Option<i64> {
     let settings = &ctx.config().worktrees;
     match row.status() {
-        RunStatus::Completed | RunStatus::Skipped if row.skip_cleanup || settings.keep_success => None,
+        RunStatus::Completed | RunStatus::Skipped if row.skip_cleanup || settings.keep_success => {
+            None
+        }
         RunStatus::Completed | RunStatus::Skipped => Some(0),
         _ => Some(project.config.keep_failed_days.map_or_else(
             || i64::try_from(settings.keep_failed_ms).unwrap_or(i64::MAX),
@@ -56,7 +64,9 @@ fn keep_ms(ctx: &Ctx, project: &Project, row: &RunRow) -> Option<i64> {
 
 async fn clean(ctx: &Arc<Ctx>, row: &RunRow) -> Result<(), RunsError> {
     let Some(project) = ctx.project(&row.project) else { return Ok(()) };
-    let (Some(path), Some(ended)) = (row.worktree_path.as_deref(), row.ended_at) else { return Ok(()) };
+    let (Some(path), Some(ended)) = (row.worktree_path.as_deref(), row.ended_at) else {
+        return Ok(());
+    };
     if project.profile.worktree_by == WorktreeBy::Nobody {
         return Ok(());
     }
@@ -70,7 +80,10 @@ async fn clean(ctx: &Arc<Ctx>, row: &RunRow) -> Result<(), RunsError> {
     }
     for attempt in sql::attempts(ctx.db(), &row.adw_id).await? {
         if matches!(records::probe(Path::new(&attempt.dir)), Ok(Probe::Live { .. })) {
-            tracing::warn!(adw_id = row.adw_id, "a process of this ended run still lives; its worktree stays");
+            tracing::warn!(
+                adw_id = row.adw_id,
+                "a process of this ended run still lives; its worktree stays"
+            );
             return Ok(());
         }
     }

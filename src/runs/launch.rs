@@ -12,18 +12,63 @@ use super::project::Project;
 /// Variables that uv, git, ssh, proxies, certificates and locale need, and those of the agent and
 /// forge command lines. A name that ends in `*` is a prefix.
 pub const ENV_ALLOWED: &[&str] = &[
-    "HOME", "PATH", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "LANG", "LANGUAGE", "LC_*", "TMPDIR",
-    "XDG_*", "UV_*", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
-    "NODE_EXTRA_CA_CERTS", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy",
-    "https_proxy", "all_proxy", "no_proxy", "SSH_AUTH_SOCK", "SSH_AGENT_PID", "GIT_SSH",
-    "GIT_SSH_COMMAND", "GIT_AUTHOR_*", "GIT_COMMITTER_*", "GIT_CONFIG_*", "GIT_SSL_*",
-    "DBUS_SESSION_BUS_ADDRESS", "GNUPGHOME", "GPG_TTY", "PYENV_ROOT",
-    "ANTHROPIC_*", "CLAUDE_*", "OPENAI_*", "CODEX_*", "GEMINI_*", "GH_*", "GITHUB_*",
+    "HOME",
+    "PATH",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TERM",
+    "TZ",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "TMPDIR",
+    "XDG_*",
+    "UV_*",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSH_AUTH_SOCK",
+    "SSH_AGENT_PID",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_AUTHOR_*",
+    "GIT_COMMITTER_*",
+    "GIT_CONFIG_*",
+    "GIT_SSL_*",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "GNUPGHOME",
+    "GPG_TTY",
+    "PYENV_ROOT",
+    "ANTHROPIC_*",
+    "CLAUDE_*",
+    "OPENAI_*",
+    "CODEX_*",
+    "GEMINI_*",
+    "GH_*",
+    "GITHUB_*",
 ];
 
 /// Variables that never pass, whatever a list says: they would make uv use the daemon's own
 /// environment, or Python hold its output back.
-const ENV_REFUSED: &[&str] = &["VIRTUAL_ENV", "UV_RUN_RECURSION_DEPTH", "UV_PROJECT", "UV_WORKING_DIRECTORY", "PYTHONHOME", "PYTHONPATH"];
+const ENV_REFUSED: &[&str] = &[
+    "VIRTUAL_ENV",
+    "UV_RUN_RECURSION_DEPTH",
+    "UV_PROJECT",
+    "UV_WORKING_DIRECTORY",
+    "PYTHONHOME",
+    "PYTHONPATH",
+];
 
 /// Whether a variable passes.
 #[must_use]
@@ -70,15 +115,21 @@ pub struct AttemptCall<'a> {
 /// The daemon's own environment, less what does not pass, with Python's and uv's switches.
 #[must_use]
 pub fn base_env(own: &BTreeMap<String, String>, extra: &[String]) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<String, String> =
-        own.iter().filter(|(k, _)| allowed(k, extra)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut env: BTreeMap<String, String> = own
+        .iter()
+        .filter(|(k, _)| allowed(k, extra))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     env.insert("PYTHONUNBUFFERED".into(), "1".into());
     env.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
     env.insert("GIT_TERMINAL_PROMPT".into(), "0".into());
     env.insert("GH_PROMPT_DISABLED".into(), "1".into());
     env.insert("GH_NO_UPDATE_NOTIFIER".into(), "1".into());
     env.insert("NO_COLOR".into(), "1".into());
-    if !["SSL_CERT_FILE", "SSL_CERT_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"].iter().any(|k| env.contains_key(*k)) {
+    if !["SSL_CERT_FILE", "SSL_CERT_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"]
+        .iter()
+        .any(|k| env.contains_key(*k))
+    {
         // uv brings its own roots; a machine behind its own authority has them only in the system's.
         env.insert("UV_SYSTEM_CERTS".into(), "1".into());
     }
@@ -87,7 +138,11 @@ pub fn base_env(own: &BTreeMap<String, String>, extra: &[String]) -> BTreeMap<St
 
 /// The whole environment of a phase.
 #[must_use]
-pub fn phase_env(base: &BTreeMap<String, String>, project: &Project, call: &AttemptCall<'_>) -> BTreeMap<String, String> {
+pub fn phase_env(
+    base: &BTreeMap<String, String>,
+    project: &Project,
+    call: &AttemptCall<'_>,
+) -> BTreeMap<String, String> {
     let mut env = base.clone();
     let mut set = |key: &str, value: Option<String>| {
         if let Some(value) = value.filter(|v| !v.is_empty()) {
@@ -145,8 +200,14 @@ fn fill(template: &str, project: &Project, call: &AttemptCall<'_>) -> String {
 
 /// The argument list of a phase, `uv` first.
 #[must_use]
-pub fn phase_argv(uv: &Path, script: &Path, project: &Project, call: &AttemptCall<'_>) -> Vec<String> {
-    let mut argv = vec![uv.to_string_lossy().into_owned(), "run".to_owned(), "--no-progress".to_owned()];
+pub fn phase_argv(
+    uv: &Path,
+    script: &Path,
+    project: &Project,
+    call: &AttemptCall<'_>,
+) -> Vec<String> {
+    let mut argv =
+        vec![uv.to_string_lossy().into_owned(), "run".to_owned(), "--no-progress".to_owned()];
     if project.profile.scripts_from == super::profile::ScriptsFrom::Embedded {
         argv.push("--no-project".to_owned());
     }
@@ -168,10 +229,19 @@ mod tests {
 
     #[test]
     fn only_listed_variables_pass() {
-        for name in ["PATH", "LC_ALL", "UV_CACHE_DIR", "ANTHROPIC_API_KEY", "GH_TOKEN", "https_proxy"] {
+        for name in
+            ["PATH", "LC_ALL", "UV_CACHE_DIR", "ANTHROPIC_API_KEY", "GH_TOKEN", "https_proxy"]
+        {
             assert!(allowed(name, &[]), "{name}");
         }
-        for name in ["AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "ADWD_STATE_DIR", "VIRTUAL_ENV", "PYTHONPATH", "NOTIFY_SOCKET"] {
+        for name in [
+            "AWS_SECRET_ACCESS_KEY",
+            "DATABASE_URL",
+            "ADWD_STATE_DIR",
+            "VIRTUAL_ENV",
+            "PYTHONPATH",
+            "NOTIFY_SOCKET",
+        ] {
             assert!(!allowed(name, &[]), "{name}");
         }
         assert!(allowed("MY_TOKEN", &["MY_*".into()]));

@@ -171,7 +171,14 @@ mod tests {
     #[test]
     fn first_wins_except_status_and_phase() {
         let mut m = Markers::default();
-        for line in ["ADW_ID=a", "STATUS=started", "ADW_ID=evil", "STATUS=completed", "PHASE=plan", "PHASE=build"] {
+        for line in [
+            "ADW_ID=a",
+            "STATUS=started",
+            "ADW_ID=evil",
+            "STATUS=completed",
+            "PHASE=plan",
+            "PHASE=build",
+        ] {
             assert!(m.take(line));
         }
         assert_eq!(m.adw_id.as_deref(), Some("a"));
@@ -187,7 +194,9 @@ mod tests {
         m.take("WORKTREE_PATH=/p/automation/trees/x");
         assert!(m.believable_worktree("run1", trees).is_some());
         assert!(m.believable_worktree("run2", trees).is_none());
-        for bad in ["/p/automation/trees", "/p/automation/trees/../../etc", "/etc", "automation/trees/x"] {
+        for bad in
+            ["/p/automation/trees", "/p/automation/trees/../../etc", "/etc", "automation/trees/x"]
+        {
             let m = Markers { worktree_path: Some(bad.into()), ..Markers::default() };
             assert!(m.believable_worktree("run1", trees).is_none(), "{bad}");
         }

@@ -26,6 +26,8 @@ mod query;
 pub mod records;
 pub mod run;
 pub mod sql;
+mod sql_keys;
+mod sql_rows;
 pub mod state_file;
 mod steer;
 pub mod supervisor;
@@ -70,7 +72,10 @@ impl Runs {
         ctx.load_projects().await?;
         for project in ctx.projects() {
             if let Err(e) = ctx.worktrees(&project).repair().await {
-                tracing::warn!(project = project.name, "worktrees could not be looked through: {e}");
+                tracing::warn!(
+                    project = project.name,
+                    "worktrees could not be looked through: {e}"
+                );
             }
         }
         let task = tokio::spawn(supervisor::supervise(Arc::clone(&ctx)));
@@ -93,7 +98,11 @@ impl Runs {
     ///
     /// # Errors
     /// [`RunsError`]; after an error nothing was stored.
-    pub async fn trigger(&self, caller: &Caller, request: TriggerRequest) -> Result<Triggered, RunsError> {
+    pub async fn trigger(
+        &self,
+        caller: &Caller,
+        request: TriggerRequest,
+    ) -> Result<Triggered, RunsError> {
         self.accepting()?;
         trigger::trigger(&self.ctx, caller, request).await
     }
@@ -103,7 +112,12 @@ impl Runs {
     ///
     /// # Errors
     /// [`RunsError`]; after an error nothing was stored.
-    pub async fn trigger_phase(&self, caller: &Caller, phase: &str, request: TriggerRequest) -> Result<Triggered, RunsError> {
+    pub async fn trigger_phase(
+        &self,
+        caller: &Caller,
+        phase: &str,
+        request: TriggerRequest,
+    ) -> Result<Triggered, RunsError> {
         self.accepting()?;
         trigger::trigger_phase(&self.ctx, caller, phase, request).await
     }
@@ -146,7 +160,12 @@ impl Runs {
     /// # Errors
     /// [`RunsError::WrongState`] where it is active or nothing is left to do;
     /// [`RunsError::Conflict`] where another run of the issue is active.
-    pub async fn resume(&self, caller: &Caller, adw_id: &str, from_phase: Option<&str>) -> Result<RunView, RunsError> {
+    pub async fn resume(
+        &self,
+        caller: &Caller,
+        adw_id: &str,
+        from_phase: Option<&str>,
+    ) -> Result<RunView, RunsError> {
         self.accepting()?;
         steer::resume(&self.ctx, caller, adw_id, from_phase).await
     }
@@ -157,7 +176,12 @@ impl Runs {
     ///
     /// # Errors
     /// [`RunsError::UnknownRun`], or the database's.
-    pub async fn wait(&self, adw_id: &str, timeout: Duration, progress: &mut (dyn FnMut(&RunView) + Send)) -> Result<RunView, RunsError> {
+    pub async fn wait(
+        &self,
+        adw_id: &str,
+        timeout: Duration,
+        progress: &mut (dyn FnMut(&RunView) + Send),
+    ) -> Result<RunView, RunsError> {
         query::wait(&self.ctx, adw_id, timeout, progress).await
     }
 
@@ -178,7 +202,11 @@ impl Runs {
     /// # Errors
     /// [`RunsError::BadProject`] where the folder cannot be served; [`RunsError::Invalid`] for the
     /// name.
-    pub async fn add_project(&self, path: &str, name: Option<&str>) -> Result<(ProjectView, bool), RunsError> {
+    pub async fn add_project(
+        &self,
+        path: &str,
+        name: Option<&str>,
+    ) -> Result<(ProjectView, bool), RunsError> {
         let given = Path::new(path);
         let bad = |problem: String| RunsError::BadProject { path: path.to_owned(), problem };
         if !given.is_absolute() {
@@ -191,8 +219,16 @@ impl Runs {
         }
         let name = self.free_name(&root, name)?;
         let table = ProjectConfig::new(name.clone(), root.clone());
-        let project = Project::resolve(self.ctx.config(), &table, "command", &self.ctx.deps.automation)?;
-        crate::runs::sql::insert_project(self.ctx.db(), name.as_str(), &self.ctx.deps.host, &root.to_string_lossy(), self.ctx.now()).await?;
+        let project =
+            Project::resolve(self.ctx.config(), &table, "command", &self.ctx.deps.automation)?;
+        crate::runs::sql::insert_project(
+            self.ctx.db(),
+            name.as_str(),
+            &self.ctx.deps.host,
+            &root.to_string_lossy(),
+            self.ctx.now(),
+        )
+        .await?;
         tracing::info!(project = %name, path = %root.display(), "project added: {}", project.profile_reason);
         let project = self.ctx.put_project(project);
         if let Err(e) = self.ctx.worktrees(&project).repair().await {
@@ -205,18 +241,29 @@ impl Runs {
 
     /// The name asked for, or one made of the folder's that is free.
     fn free_name(&self, root: &Path, asked: Option<&str>) -> Result<ProjectName, RunsError> {
-        let invalid = |given: &str, expected: String| RunsError::Invalid { field: "name", given: given.to_owned(), expected };
+        let invalid = |given: &str, expected: String| RunsError::Invalid {
+            field: "name",
+            given: given.to_owned(),
+            expected,
+        };
         if let Some(asked) = asked {
             let name = asked.parse::<ProjectName>().map_err(|e| invalid(asked, e.to_string()))?;
             return match self.ctx.project(asked) {
-                Some(taken) => Err(invalid(asked, format!("a free name: {} is {}", asked, taken.root.display()))),
+                Some(taken) => Err(invalid(
+                    asked,
+                    format!("a free name: {} is {}", asked, taken.root.display()),
+                )),
                 None => Ok(name),
             };
         }
         let folder = root.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let plain: String = folder.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+        let plain: String = folder
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+            .collect();
         let plain = plain.trim_start_matches(['.', '_', '-']);
-        let stem: String = if plain.is_empty() { "project".into() } else { plain.chars().take(56).collect() };
+        let stem: String =
+            if plain.is_empty() { "project".into() } else { plain.chars().take(56).collect() };
         (1..1000)
             .map(|n| if n == 1 { stem.clone() } else { format!("{stem}-{n}") })
             .find(|name| self.ctx.project(name).is_none())
@@ -230,13 +277,18 @@ impl Runs {
     /// [`RunsError::UnknownProject`], [`RunsError::WrongState`].
     pub async fn remove_project(&self, name: &str) -> Result<(), RunsError> {
         let project = self.ctx.wanted_project(Some(name))?;
-        let refuse = |message: String| Err(RunsError::WrongState { adw_id: String::new(), message });
+        let refuse =
+            |message: String| Err(RunsError::WrongState { adw_id: String::new(), message });
         if project.source == "config" {
-            return refuse(format!("project {name:?} stands in the configuration file; take its [[project]] table out there"));
+            return refuse(format!(
+                "project {name:?} stands in the configuration file; take its [[project]] table out there"
+            ));
         }
         let active = sql::active_of_project(self.ctx.db(), &self.ctx.deps.host, name).await?;
         if active > 0 {
-            return refuse(format!("project {name:?} has {active} active run(s); cancel them or wait for their end first"));
+            return refuse(format!(
+                "project {name:?} has {active} active run(s); cancel them or wait for their end first"
+            ));
         }
         sql::delete_project(self.ctx.db(), name, &self.ctx.deps.host).await?;
         self.ctx.drop_project(name);
@@ -276,11 +328,19 @@ impl Runs {
     }
 
     fn accepting(&self) -> Result<(), RunsError> {
-        if self.open.load(Ordering::Relaxed) && !self.ctx.deps.shutdown.is_cancelled() { Ok(()) } else { Err(RunsError::Stopping) }
+        if self.open.load(Ordering::Relaxed) && !self.ctx.deps.shutdown.is_cancelled() {
+            Ok(())
+        } else {
+            Err(RunsError::Stopping)
+        }
     }
 
     /// Bounds a read by `ADW_MCP_STATE_TIMEOUT`.
-    async fn timed<T>(&self, operation: &'static str, call: impl Future<Output = Result<T, RunsError>>) -> Result<T, RunsError> {
+    async fn timed<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, RunsError>>,
+    ) -> Result<T, RunsError> {
         let limit_ms = self.ctx.config().state_timeout_ms;
         match tokio::time::timeout(Duration::from_millis(limit_ms), call).await {
             Ok(answer) => answer,

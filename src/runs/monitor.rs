@@ -60,7 +60,9 @@ fn monitor(dir: &Path) -> io::Result<()> {
     // Already a leader where systemd-run started it: then its session is good enough.
     let _ = setsid();
     let signals = block_signals()?;
-    let Some(_alive) = FileLock::exclusive(&dir.join("run.lock"), limits::MONITOR_LOCK_MS).map_err(io::Error::other)? else {
+    let Some(_alive) = FileLock::exclusive(&dir.join("run.lock"), limits::MONITOR_LOCK_MS)
+        .map_err(io::Error::other)?
+    else {
         return Ok(());
     };
     if dir.join("start.json").exists() || dir.join("exit.json").exists() {
@@ -82,12 +84,18 @@ fn monitor(dir: &Path) -> io::Result<()> {
     };
     write_atomic(dir, "start.json", &start)?;
     if let Some(reason) = stop_requested(dir) {
-        let exit = ExitRecord { stopped: Some(reason), spawn_error: None, ..ExitRecord::never_began("", clock.now()) };
+        let exit = ExitRecord {
+            stopped: Some(reason),
+            spawn_error: None,
+            ..ExitRecord::never_began("", clock.now())
+        };
         return finish(dir, group.as_ref(), &exit);
     }
     let leader = match spawn_in(&mut group, || spawn(dir, &spec, &log)) {
         Ok(pid) => pid,
-        Err(why) => return finish(dir, group.as_ref(), &ExitRecord::never_began(&why, clock.now())),
+        Err(why) => {
+            return finish(dir, group.as_ref(), &ExitRecord::never_began(&why, clock.now()));
+        }
     };
     start.child = procfs::process(leader.as_raw()).map(|p| p.id);
     // Told for those who come after a kill of this process; the run itself does not need it.
@@ -102,7 +110,10 @@ fn monitor(dir: &Path) -> io::Result<()> {
 
 /// Starts the phase inside its control group: this process goes in, forks, and comes back, so that
 /// there is no moment at which the phase is outside.
-fn spawn_in(group: &mut Option<Cgroup>, spawn: impl Fn() -> Result<Pid, String>) -> Result<Pid, String> {
+fn spawn_in(
+    group: &mut Option<Cgroup>,
+    spawn: impl Fn() -> Result<Pid, String>,
+) -> Result<Pid, String> {
     let Some(cgroup) = group.as_ref().filter(|g| g.enter().is_ok()) else { return spawn() };
     let spawned = spawn();
     if let Err(e) = cgroup.leave() {
@@ -122,7 +133,9 @@ fn finish(dir: &Path, group: Option<&Cgroup>, exit: &ExitRecord) -> io::Result<(
     let until = Instant::now() + Duration::from_millis(limits::EXIT_RECORD_MS);
     loop {
         match write_atomic(dir, "exit.json", exit) {
-            Err(e) if Instant::now() < until && dir.is_dir() => eprintln!("exit.json: {e}; trying again"),
+            Err(e) if Instant::now() < until && dir.is_dir() => {
+                eprintln!("exit.json: {e}; trying again")
+            }
             done => return done,
         }
         std::thread::sleep(Duration::from_millis(limits::EXIT_RECORD_PAUSE_MS));
@@ -133,7 +146,16 @@ fn finish(dir: &Path, group: Option<&Cgroup>, exit: &ExitRecord) -> io::Result<(
 /// it back to them.
 fn block_signals() -> io::Result<SignalFd> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGXFSZ, Signal::SIGUSR1, Signal::SIGUSR2] {
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGXFSZ,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+    ] {
         set.add(signal);
     }
     set.thread_block()?;
@@ -142,19 +164,27 @@ fn block_signals() -> io::Result<SignalFd> {
 
 fn own_identity() -> io::Result<super::records::Identity> {
     let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
-    procfs::process(pid).map(|p| p.id).ok_or_else(|| io::Error::other("/proc does not show this process"))
+    procfs::process(pid)
+        .map(|p| p.id)
+        .ok_or_else(|| io::Error::other("/proc does not show this process"))
 }
 
 /// Opens the log and locks its open file description, which the whole tree will inherit.
 fn open_log(dir: &Path) -> io::Result<File> {
     let until = Instant::now() + Duration::from_millis(limits::MONITOR_LOCK_MS);
     loop {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join("execution.log"))?;
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(dir.join("execution.log"))?;
         if let Some(lock) = FileLock::from_file(file).map_err(io::Error::other)? {
             return Ok(lock.into_inherited());
         }
         if Instant::now() > until {
-            return Err(io::Error::other("execution.log stays locked: something of an earlier start lives"));
+            return Err(io::Error::other(
+                "execution.log stays locked: something of an earlier start lives",
+            ));
         }
         std::thread::sleep(Duration::from_millis(limits::LOCK_POLL_MS));
     }
@@ -186,7 +216,10 @@ fn spawn(dir: &Path, spec: &LaunchSpec, log: &File) -> Result<Pid, String> {
     };
     let child = attempt().or_else(|e| {
         // A spawn that fails for a passing reason is tried once more.
-        if matches!(e.raw_os_error(), Some(libc_codes::EAGAIN | libc_codes::ENOMEM | libc_codes::ETXTBSY)) {
+        if matches!(
+            e.raw_os_error(),
+            Some(libc_codes::EAGAIN | libc_codes::ENOMEM | libc_codes::ETXTBSY)
+        ) {
             std::thread::sleep(Duration::from_millis(limits::SPAWN_RETRY_MS));
             return attempt();
         }
@@ -269,7 +302,10 @@ impl Tree {
             if self.climb(&left) {
                 return Ok(());
             }
-            self.pause(signals, if ending { limits::MONITOR_FAST_TICK_MS } else { limits::MONITOR_TICK_MS })?;
+            self.pause(
+                signals,
+                if ending { limits::MONITOR_FAST_TICK_MS } else { limits::MONITOR_TICK_MS },
+            )?;
         }
     }
 
@@ -278,8 +314,12 @@ impl Tree {
     fn reap(&mut self) -> bool {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) if pid == self.leader => self.ended = Some((Some(code), None)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.leader => self.ended = Some((None, Some(signal as i32))),
+                Ok(WaitStatus::Exited(pid, code)) if pid == self.leader => {
+                    self.ended = Some((Some(code), None))
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.leader => {
+                    self.ended = Some((None, Some(signal as i32)))
+                }
                 Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::EINTR) => {}
                 Ok(_) => return false,
                 // A child that died of a real-time signal is reaped, and nix has no name for it.
@@ -303,9 +343,12 @@ impl Tree {
     /// of the control group.
     fn left(&self) -> BTreeSet<i32> {
         let me = i32::try_from(std::process::id()).unwrap_or(0);
-        let mut left: BTreeSet<i32> = procfs::descendants(me).into_iter().map(|p| p.id.pid).collect();
+        let mut left: BTreeSet<i32> =
+            procfs::descendants(me).into_iter().map(|p| p.id.pid).collect();
         let members = self.group.as_ref().map(|g| cgroup::members(g.dir())).unwrap_or_default();
-        left.extend(members.into_iter().filter(|pid| *pid != me && procfs::process(*pid).is_some()));
+        left.extend(
+            members.into_iter().filter(|pid| *pid != me && procfs::process(*pid).is_some()),
+        );
         left
     }
 
@@ -351,7 +394,8 @@ impl Tree {
     /// to the group would reach Python twice and cost it its exit code.
     fn interrupt(&mut self) {
         let _ = kill(self.leader, Signal::SIGINT);
-        self.ladder = Ladder::Interrupted(Instant::now() + Duration::from_millis(self.spec.int_grace_ms));
+        self.ladder =
+            Ladder::Interrupted(Instant::now() + Duration::from_millis(self.spec.int_grace_ms));
     }
 
     /// Next steps, when they are due; `true` when killing has been given up.
@@ -362,7 +406,9 @@ impl Tree {
             // The leader is gone and left somebody behind: nothing outlives a phase.
             Ladder::Up if self.ended.is_some() => {
                 Self::terminate(left);
-                self.ladder = Ladder::Terminated(now + term_grace.min(Duration::from_millis(limits::STRAGGLER_GRACE_MS)));
+                self.ladder = Ladder::Terminated(
+                    now + term_grace.min(Duration::from_millis(limits::STRAGGLER_GRACE_MS)),
+                );
             }
             Ladder::Interrupted(due) if now >= due || self.ended.is_some() => {
                 Self::terminate(left);

@@ -96,7 +96,10 @@ impl Verdict {
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Verdict::Completed | Verdict::Skipped(_) => None,
-            Verdict::Failed(f) | Verdict::Cancelled(f) | Verdict::TimedOut(f) | Verdict::Lost(f) => Some(f),
+            Verdict::Failed(f)
+            | Verdict::Cancelled(f)
+            | Verdict::TimedOut(f)
+            | Verdict::Lost(f) => Some(f),
         }
     }
 }
@@ -122,7 +125,9 @@ pub fn judge(e: &Evidence) -> Verdict {
 }
 
 fn judge_stopped(e: &Evidence, stopped: Stopped) -> Verdict {
-    let minutes = |ms: u64| if ms >= 120_000 { format!("{} min", ms / 60_000) } else { format!("{} s", ms / 1000) };
+    let minutes = |ms: u64| {
+        if ms >= 120_000 { format!("{} min", ms / 60_000) } else { format!("{} s", ms / 1000) }
+    };
     match stopped {
         Stopped::Cancel => Verdict::Cancelled(failure(
             e,
@@ -145,7 +150,11 @@ fn judge_stopped(e: &Evidence, stopped: Stopped) -> Verdict {
         Stopped::Silence => Verdict::TimedOut(failure(
             e,
             FailureClass::Timeout,
-            format!("{} gave no sign of life for {}: no output, no state change, no agent output", e.phase, minutes(e.silence_ms)),
+            format!(
+                "{} gave no sign of life for {}: no output, no state change, no agent output",
+                e.phase,
+                minutes(e.silence_ms)
+            ),
             false,
         )),
         Stopped::LogLimit => Verdict::Failed(failure(
@@ -160,8 +169,14 @@ fn judge_stopped(e: &Evidence, stopped: Stopped) -> Verdict {
 fn judge_zero(e: &Evidence) -> Verdict {
     if e.status == Some(StatusMarker::Failed) {
         let (class, message, retryable) = match &e.error {
-            Some(err) => (err.class.unwrap_or(FailureClass::Validation), err.message.clone(), err.retryable),
-            None => (FailureClass::Validation, format!("{} said STATUS=failed and exited 0", e.phase), false),
+            Some(err) => {
+                (err.class.unwrap_or(FailureClass::Validation), err.message.clone(), err.retryable)
+            }
+            None => (
+                FailureClass::Validation,
+                format!("{} said STATUS=failed and exited 0", e.phase),
+                false,
+            ),
         };
         return Verdict::Failed(failure(e, class, message, retryable));
     }
@@ -189,7 +204,10 @@ fn judge_unrecorded(e: &Evidence) -> Verdict {
         _ => Verdict::Lost(failure(
             e,
             FailureClass::Lost,
-            format!("the processes of {} vanished and nobody recorded how they ended (machine restarted, or killed)", e.phase),
+            format!(
+                "the processes of {} vanished and nobody recorded how they ended (machine restarted, or killed)",
+                e.phase
+            ),
             true,
         )),
     }
@@ -201,16 +219,31 @@ fn broken(e: &Evidence) -> Option<String> {
 }
 
 fn failure(e: &Evidence, class: FailureClass, message: String, retryable: bool) -> Failure {
-    Failure { class, message, retryable, phase: Some(e.phase.clone()), log_tail: e.log_tail.clone() }
+    Failure {
+        class,
+        message,
+        retryable,
+        phase: Some(e.phase.clone()),
+        log_tail: e.log_tail.clone(),
+    }
 }
 
 fn by_signal(e: &Evidence, signal: i32) -> Failure {
     let (message, retryable) = match signal {
-        9 => (format!("{} was killed (signal 9): by the kernel for want of memory, or by somebody", e.phase), true),
-        2 | 15 => (format!("{} was ended by signal {signal} from outside the daemon", e.phase), false),
+        9 => (
+            format!(
+                "{} was killed (signal 9): by the kernel for want of memory, or by somebody",
+                e.phase
+            ),
+            true,
+        ),
+        2 | 15 => {
+            (format!("{} was ended by signal {signal} from outside the daemon", e.phase), false)
+        }
         _ => (format!("{} crashed with signal {signal}", e.phase), false),
     };
-    let class = if matches!(signal, 2 | 15) { FailureClass::Cancelled } else { FailureClass::Internal };
+    let class =
+        if matches!(signal, 2 | 15) { FailureClass::Cancelled } else { FailureClass::Internal };
     failure(e, class, message, retryable)
 }
 
@@ -245,7 +278,9 @@ fn by_code(e: &Evidence, code: i32) -> Failure {
     if e.our_codes || matches!(code, 130 | 137 | 143) {
         let (class, sentence, retryable) = code_meaning(code);
         return match &e.error {
-            Some(err) if err.phase.as_deref().is_none_or(|p| p == e.phase) && !matches!(code, 137) => {
+            Some(err)
+                if err.phase.as_deref().is_none_or(|p| p == e.phase) && !matches!(code, 137) =>
+            {
                 failure(e, class, format!("{sentence}: {}", err.message), err.retryable)
             }
             _ => failure(e, class, format!("{sentence} ({} exited {code})", e.phase), retryable),
@@ -253,7 +288,12 @@ fn by_code(e: &Evidence, code: i32) -> Failure {
     }
     let class = guess_class(&e.log_tail);
     let cause = telling_line(&e.log_tail).unwrap_or("the log does not say why");
-    failure(e, class, format!("{} exited {code}: {cause}", e.phase), matches!(class, FailureClass::Forge))
+    failure(
+        e,
+        class,
+        format!("{} exited {code}: {cause}", e.phase),
+        matches!(class, FailureClass::Forge),
+    )
 }
 
 /// The line of a log tail that most likely names the cause.
@@ -322,7 +362,10 @@ mod tests {
     #[test]
     fn exit_zero_without_the_work_is_failed_and_names_it() {
         let mut e = evidence();
-        e.checks = vec![Checked { post: Post::Pushed, problem: Some("the remote has no branch x".into()) }];
+        e.checks = vec![Checked {
+            post: Post::Pushed,
+            problem: Some("the remote has no branch x".into()),
+        }];
         let v = judge(&e);
         assert_eq!(class(&v), Some(FailureClass::Validation));
         assert!(v.failure().unwrap().message.contains("no branch x"));
@@ -335,7 +378,9 @@ mod tests {
             (Stopped::WallLimit, FailureClass::Timeout),
             (Stopped::Silence, FailureClass::Timeout),
         ] {
-            for ending in [Ending::Exited(0), Ending::Exited(143), Ending::Signalled(9), Ending::Unrecorded] {
+            for ending in
+                [Ending::Exited(0), Ending::Exited(143), Ending::Signalled(9), Ending::Unrecorded]
+            {
                 let e = Evidence { stopped: Some(stopped), ending, ..evidence() };
                 assert_eq!(class(&judge(&e)), Some(status));
             }
@@ -370,7 +415,10 @@ mod tests {
     fn an_unrecorded_end_is_judged_by_the_work() {
         let done = Evidence { ending: Ending::Unrecorded, status: None, ..evidence() };
         assert_eq!(judge(&done), Verdict::Completed);
-        let not = Evidence { checks: vec![Checked { post: Post::Pushed, problem: Some("x".into()) }], ..done.clone() };
+        let not = Evidence {
+            checks: vec![Checked { post: Post::Pushed, problem: Some("x".into()) }],
+            ..done.clone()
+        };
         assert!(matches!(judge(&not), Verdict::Lost(f) if f.retryable));
         // Nothing to check is no proof.
         let unknown = Evidence { checks: vec![], ..done };
@@ -381,9 +429,23 @@ mod tests {
     fn every_code_of_the_specification_has_one_meaning() {
         use FailureClass::{Agent, Cancelled, Forge, Git, Internal, Validation};
         for (code, class_) in [
-            (2, Internal), (3, Validation), (4, Validation), (5, Validation), (10, Validation), (11, Validation),
-            (20, Agent), (21, Agent), (22, Agent), (30, Forge), (31, Git), (32, Git), (33, Git), (40, Internal),
-            (130, Cancelled), (143, Cancelled), (99, Internal),
+            (2, Internal),
+            (3, Validation),
+            (4, Validation),
+            (5, Validation),
+            (10, Validation),
+            (11, Validation),
+            (20, Agent),
+            (21, Agent),
+            (22, Agent),
+            (30, Forge),
+            (31, Git),
+            (32, Git),
+            (33, Git),
+            (40, Internal),
+            (130, Cancelled),
+            (143, Cancelled),
+            (99, Internal),
         ] {
             let e = Evidence { ending: Ending::Exited(code), ..evidence() };
             assert_eq!(class(&judge(&e)), Some(class_), "{code}");
@@ -394,14 +456,24 @@ mod tests {
     fn the_scripts_own_words_and_retry_hint_are_kept() {
         let e = Evidence {
             ending: Ending::Exited(20),
-            error: Some(StateError { phase: Some("build".into()), class: Some(FailureClass::Agent), message: "API 529".into(), retryable: true }),
+            error: Some(StateError {
+                phase: Some("build".into()),
+                class: Some(FailureClass::Agent),
+                message: "API 529".into(),
+                retryable: true,
+            }),
             ..evidence()
         };
         let f = judge(&e).failure().unwrap().clone();
         assert!(f.retryable && f.message.contains("API 529"));
         // The error of an earlier phase is not this one's.
         let stale = Evidence {
-            error: Some(StateError { phase: Some("plan".into()), class: None, message: "old".into(), retryable: true }),
+            error: Some(StateError {
+                phase: Some("plan".into()),
+                class: None,
+                message: "old".into(),
+                retryable: true,
+            }),
             ..e
         };
         assert!(!judge(&stale).failure().unwrap().message.contains("old"));
@@ -412,7 +484,10 @@ mod tests {
         let e = Evidence {
             our_codes: false,
             ending: Ending::Exited(1),
-            log_tail: vec!["Missing prerequisite: CLAUDE.md template".into(), "Phase metrics saved: x (failed)".into()],
+            log_tail: vec![
+                "Missing prerequisite: CLAUDE.md template".into(),
+                "Phase metrics saved: x (failed)".into(),
+            ],
             ..evidence()
         };
         let v = judge(&e);

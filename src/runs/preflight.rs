@@ -45,19 +45,29 @@ pub(crate) async fn preflight(ctx: &Ctx, project: &Project, row: &RunRow) -> Res
 fn check_scripts(project: &Project, phases: &[String]) -> Result<(), Failure> {
     for phase in phases {
         if project.script(phase).is_none() {
-            let wanted = project.profile.phase(phase).map(|p| p.scripts.join(" or ")).unwrap_or_default();
-            return Err(refuse(format!("scripts: phase {phase} needs {wanted} under {}", project.scripts_root.display())));
+            let wanted =
+                project.profile.phase(phase).map(|p| p.scripts.join(" or ")).unwrap_or_default();
+            return Err(refuse(format!(
+                "scripts: phase {phase} needs {wanted} under {}",
+                project.scripts_root.display()
+            )));
         }
     }
     for file in &project.profile.required_files {
         if !project.scripts_root.join(file).exists() {
-            return Err(refuse(format!("scripts: {} is missing", project.scripts_root.join(file).display())));
+            return Err(refuse(format!(
+                "scripts: {} is missing",
+                project.scripts_root.join(file).display()
+            )));
         }
     }
     let commands = project.root.join(".claude/commands");
     for prompt in &project.profile.required_prompts {
         if !has_prompt(&commands, prompt, 4) {
-            return Err(refuse(format!("prompt template /{prompt} is missing: no {prompt}.md below {}", commands.display())));
+            return Err(refuse(format!(
+                "prompt template /{prompt} is missing: no {prompt}.md below {}",
+                commands.display()
+            )));
         }
     }
     Ok(())
@@ -67,17 +77,26 @@ fn has_prompt(dir: &Path, name: &str, depth: usize) -> bool {
     let file = format!("{name}.md");
     let Ok(entries) = std::fs::read_dir(dir) else { return false };
     entries.flatten().any(|e| {
-        if e.path().is_dir() { depth > 0 && has_prompt(&e.path(), name, depth - 1) } else { e.file_name() == file.as_str() }
+        if e.path().is_dir() {
+            depth > 0 && has_prompt(&e.path(), name, depth - 1)
+        } else {
+            e.file_name() == file.as_str()
+        }
     })
 }
 
 fn check_disk(root: &Path) -> Result<(), Failure> {
     let Ok(fs) = nix::sys::statvfs::statvfs(root) else { return Ok(()) };
-    let free = u64::from(fs.blocks_available()).saturating_mul(u64::from(fs.fragment_size()));
+    let free = fs.blocks_available().saturating_mul(fs.fragment_size());
     if free < limits::MIN_FREE_BYTES {
         return Err(fail(
             FailureClass::Preflight,
-            format!("disk: {} MiB are free under {}; at least {} MiB are needed", free >> 20, root.display(), limits::MIN_FREE_BYTES >> 20),
+            format!(
+                "disk: {} MiB are free under {}; at least {} MiB are needed",
+                free >> 20,
+                root.display(),
+                limits::MIN_FREE_BYTES >> 20
+            ),
             true,
         ));
     }
@@ -87,10 +106,19 @@ fn check_disk(root: &Path) -> Result<(), Failure> {
 /// Where uv is: configured, on the path, or provisioned into the state folder.
 pub(crate) fn find_uv(ctx: &Ctx) -> Option<PathBuf> {
     let path = ctx.deps.base_env.get("PATH").cloned().unwrap_or_default();
-    crate::uv::locate(ctx.config().uv.path.as_deref(), Some(OsStr::new(&path)), &ctx.config().paths.state_dir)
+    crate::uv::locate(
+        ctx.config().uv.path.as_deref(),
+        Some(OsStr::new(&path)),
+        &ctx.config().paths.state_dir,
+    )
 }
 
-async fn command(program: &Path, args: &[&str], cwd: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Output, Failure> {
+async fn command(
+    program: &Path,
+    args: &[&str],
+    cwd: Option<&Path>,
+    env: &BTreeMap<String, String>,
+) -> Result<Output, Failure> {
     let cmd = Cmd {
         program: program.to_path_buf(),
         args: args.iter().map(OsString::from).collect(),
@@ -110,10 +138,12 @@ async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, 
     let out = command(&uv, &["--version"], None, env).await?;
     let text = out.stdout_text();
     match uv_version(&text) {
-        Some(v) if v >= limits::MIN_UV_VERSION => Ok(uv),
+        Some(v) if v >= (crate::uv::MIN_VERSION.0, crate::uv::MIN_VERSION.1) => Ok(uv),
         Some((a, b)) => Err(refuse(format!(
             "uv: {} is version {a}.{b}; at least {}.{} is needed",
-            uv.display(), limits::MIN_UV_VERSION.0, limits::MIN_UV_VERSION.1
+            uv.display(),
+            crate::uv::MIN_VERSION.0,
+            crate::uv::MIN_VERSION.1
         ))),
         None => Err(refuse(format!("uv: {} --version answered {:?}", uv.display(), text.trim()))),
     }
@@ -129,11 +159,16 @@ fn check_agent(project: &Project, env: &BTreeMap<String, String>) -> Result<(), 
     let path = env.get("PATH").map_or("", String::as_str);
     let need = |what: &str, program: &str| match find_program(program, OsStr::new(path)) {
         Some(_) => Ok(()),
-        None => Err(refuse(format!("agent: {what} needs {program:?}, which is not on the daemon's PATH"))),
+        None => Err(refuse(format!(
+            "agent: {what} needs {program:?}, which is not on the daemon's PATH"
+        ))),
     };
     let claude = env.get("CLAUDE_CODE_PATH").map_or("claude", String::as_str);
     for tool in &project.profile.required_tools {
-        need(&format!("profile {}", project.profile.name), if tool == "claude" { claude } else { tool })?;
+        need(
+            &format!("profile {}", project.profile.name),
+            if tool == "claude" { claude } else { tool },
+        )?;
     }
     if project.profile.name != "adwd" {
         return Ok(());
@@ -160,11 +195,16 @@ async fn check_forge(project: &Project, env: &BTreeMap<String, String>) -> Resul
     let name = env.get("GH_PATH").map_or("gh", String::as_str);
     let path = env.get("PATH").map_or("", String::as_str);
     let Some(gh) = find_program(name, OsStr::new(path)) else {
-        return Err(refuse("forge: github needs the gh command line, which is not on the daemon's PATH".into()));
+        return Err(refuse(
+            "forge: github needs the gh command line, which is not on the daemon's PATH".into(),
+        ));
     };
     let out = command(&gh, &["auth", "status"], None, env).await?;
     if !out.success() {
-        return Err(refuse(format!("forge: gh is not logged in ({}); run `gh auth login`", out.last_error_line())));
+        return Err(refuse(format!(
+            "forge: gh is not logged in ({}); run `gh auth login`",
+            out.last_error_line()
+        )));
     }
     Ok(())
 }
@@ -181,16 +221,21 @@ async fn check_base(ctx: &Ctx, project: &Project, phases: &[String]) -> Result<B
     if pushes && git.remote_url(&project.remote()).await.ok().flatten().is_none() {
         return Err(refuse(format!(
             "remote: the repository has no remote {:?}, so nothing could be pushed; `git remote add {} URL`",
-            project.remote(), project.remote()
+            project.remote(),
+            project.remote()
         )));
     }
     // Scripts of these layouts cut from the local branch; without one git would guess a new one.
     if project.profile.worktree_by == WorktreeBy::Script && project.profile.base_branch.is_some() {
-        let local = git.local_branch_commit(&base.branch).await.map_err(|e| fail(FailureClass::Git, e.to_string(), false))?;
+        let local = git
+            .local_branch_commit(&base.branch)
+            .await
+            .map_err(|e| fail(FailureClass::Git, e.to_string(), false))?;
         if local.is_none() {
             return Err(refuse(format!(
                 "base: these scripts cut from a local branch {0:?}, and there is none; `git branch {0} {1}/{0}`",
-                base.branch, project.remote()
+                base.branch,
+                project.remote()
             )));
         }
     }
@@ -200,17 +245,31 @@ async fn check_base(ctx: &Ctx, project: &Project, phases: &[String]) -> Result<B
 async fn check_collision(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<(), Failure> {
     let state = super::facts::read_state(&project.state_file(&row.adw_id), &row.adw_id);
     match state {
-        Err(problem) => return Err(refuse(format!("id: run {} has a state file that cannot be used: {problem}", row.adw_id))),
+        Err(problem) => {
+            return Err(refuse(format!(
+                "id: run {} has a state file that cannot be used: {problem}",
+                row.adw_id
+            )));
+        }
         Ok(Some(s)) => {
             if let Some(other) = s.text("issue_number").filter(|n| n != &row.issue_number) {
-                return Err(refuse(format!("id: the state of {} belongs to issue {other}, not {}", row.adw_id, row.issue_number)));
+                return Err(refuse(format!(
+                    "id: the state of {} belongs to issue {other}, not {}",
+                    row.adw_id, row.issue_number
+                )));
             }
         }
         Ok(None) => {
             let pattern = format!("*-{}-{}", row.issue_number, row.adw_id);
-            let taken = ctx.git(project).branches(&pattern).await.map_err(|e| fail(FailureClass::Git, e.to_string(), false))?;
+            let taken = ctx
+                .git(project)
+                .branches(&pattern)
+                .await
+                .map_err(|e| fail(FailureClass::Git, e.to_string(), false))?;
             if let Some(branch) = taken.first() {
-                return Err(refuse(format!("branch: {branch} exists already and no run of this daemon made it; use another id or delete it")));
+                return Err(refuse(format!(
+                    "branch: {branch} exists already and no run of this daemon made it; use another id or delete it"
+                )));
             }
         }
     }
@@ -219,13 +278,28 @@ async fn check_collision(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<(
 
 /// Makes the environment of every script ready, so that a failure of uv is not taken for one of
 /// the phase.
-async fn warm(ctx: &Ctx, project: &Project, uv: &Path, env: &BTreeMap<String, String>, phases: &[String]) -> Result<(), Failure> {
+async fn warm(
+    ctx: &Ctx,
+    project: &Project,
+    uv: &Path,
+    env: &BTreeMap<String, String>,
+    phases: &[String],
+) -> Result<(), Failure> {
     if let Some(version) = &project.profile.min_python {
-        let out = command(uv, &["python", "find", "--no-project", &format!(">={version}")], Some(&project.root), env).await?;
+        let out = command(
+            uv,
+            &["python", "find", "--no-project", &format!(">={version}")],
+            Some(&project.root),
+            env,
+        )
+        .await?;
         if !out.success() {
             return Err(fail(
                 FailureClass::Environment,
-                format!("python: no Python {version} or newer ({}); install one or set uv.python", out.last_error_line()),
+                format!(
+                    "python: no Python {version} or newer ({}); install one or set uv.python",
+                    out.last_error_line()
+                ),
                 false,
             ));
         }
@@ -234,12 +308,20 @@ async fn warm(ctx: &Ctx, project: &Project, uv: &Path, env: &BTreeMap<String, St
     for phase in phases {
         let Some(script) = project.script(phase) else { continue };
         let text = std::fs::read_to_string(&script).unwrap_or_default();
-        if !text.lines().any(|l| l.trim_end() == "# /// script") || !ctx.warm_needed(&script, &text) {
+        if !text.lines().any(|l| l.trim_end() == "# /// script") || !ctx.warm_needed(&script, &text)
+        {
             continue;
         }
-        let out = command(uv, &["sync", "--no-progress", "--script", &script.to_string_lossy()], Some(&cwd), env).await?;
+        let out = command(
+            uv,
+            &["sync", "--no-progress", "--script", &script.to_string_lossy()],
+            Some(&cwd),
+            env,
+        )
+        .await?;
         if !out.success() {
-            let why = if out.timed_out { "it took too long".to_owned() } else { out.last_error_line() };
+            let why =
+                if out.timed_out { "it took too long".to_owned() } else { out.last_error_line() };
             return Err(fail(
                 FailureClass::Environment,
                 format!("uv could not make the environment of {} ready: {why}", script.display()),

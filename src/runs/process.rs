@@ -203,7 +203,11 @@ async fn run(cmd: &Cmd, held: Option<&File>) -> Result<Output, ProcessError> {
         }
         done => done,
     }
-    .map_err(|source| ProcessError::Spawn { program: program.clone(), hint: hint_for(&source), source })?;
+    .map_err(|source| ProcessError::Spawn {
+        program: program.clone(),
+        hint: hint_for(&source),
+        source,
+    })?;
     let stdout = Reader::start(child.stdout.take(), cmd.max_output_bytes);
     let stderr = Reader::start(child.stderr.take(), cmd.max_output_bytes);
     if let Some(mut stdin) = child.stdin.take() {
@@ -222,7 +226,14 @@ async fn run(cmd: &Cmd, held: Option<&File>) -> Result<Output, ProcessError> {
     let (stdout, cut_out) = stdout.drained().await;
     let (stderr, cut_err) = stderr.drained().await;
     let signal = ExitStatusExt::signal(&status);
-    Ok(Output { code: status.code(), signal, stdout, stderr, timed_out: waited.is_none(), truncated: cut_out || cut_err })
+    Ok(Output {
+        code: status.code(),
+        signal,
+        stdout,
+        stderr,
+        timed_out: waited.is_none(),
+        truncated: cut_out || cut_err,
+    })
 }
 
 fn spawn(cmd: &Cmd, held: Option<&File>) -> io::Result<Child> {
@@ -242,12 +253,17 @@ fn spawn(cmd: &Cmd, held: Option<&File>) -> io::Result<Child> {
 }
 
 fn is_passing(e: &io::Error) -> bool {
-    matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::EAGAIN | Errno::ENOMEM | Errno::ETXTBSY))
+    matches!(
+        e.raw_os_error().map(Errno::from_raw),
+        Some(Errno::EAGAIN | Errno::ENOMEM | Errno::ETXTBSY)
+    )
 }
 
 fn hint_for(e: &io::Error) -> &'static str {
     match e.kind() {
-        io::ErrorKind::NotFound => " (is it installed, and is its folder on the PATH of the daemon?)",
+        io::ErrorKind::NotFound => {
+            " (is it installed, and is its folder on the PATH of the daemon?)"
+        }
         io::ErrorKind::PermissionDenied => " (is it executable?)",
         _ => "",
     }
@@ -298,11 +314,15 @@ impl Drop for Reader {
 #[must_use]
 pub fn find_program(name: &str, path_var: &OsStr) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
-    let usable = |p: &Path| p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    let usable =
+        |p: &Path| p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(|p| usable(p));
     }
-    std::env::split_paths(path_var).filter(|d| d.is_absolute()).map(|d| d.join(name)).find(|p| usable(p))
+    std::env::split_paths(path_var)
+        .filter(|d| d.is_absolute())
+        .map(|d| d.join(name))
+        .find(|p| usable(p))
 }
 
 /// A systemd scope of its own for an attempt, so that it survives a restart of the service
@@ -364,7 +384,9 @@ pub async fn launch_monitor(launch: &MonitorLaunch) -> Result<(), ProcessError> 
     if let Some(scope) = &launch.scope {
         match launch_once(launch, Some(scope)).await {
             Ok(()) => return Ok(()),
-            Err(e) => tracing::warn!(unit = scope.unit, "no scope could be had, starting without: {e}"),
+            Err(e) => {
+                tracing::warn!(unit = scope.unit, "no scope could be had, starting without: {e}")
+            }
         }
     }
     match launch_once(launch, None).await {
@@ -376,11 +398,23 @@ pub async fn launch_monitor(launch: &MonitorLaunch) -> Result<(), ProcessError> 
     }
 }
 
-async fn launch_once(launch: &MonitorLaunch, scope: Option<&ScopeSpec>) -> Result<(), ProcessError> {
+async fn launch_once(
+    launch: &MonitorLaunch,
+    scope: Option<&ScopeSpec>,
+) -> Result<(), ProcessError> {
     let program = scope.map_or(&launch.exe, |s| &s.program);
-    let failed = |source: io::Error| ProcessError::Spawn { program: program.display().to_string(), hint: hint_for(&source), source };
+    let failed = |source: io::Error| ProcessError::Spawn {
+        program: program.display().to_string(),
+        hint: hint_for(&source),
+        source,
+    };
     let log_path = launch.attempt_dir.join("monitor.log");
-    let log = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path).map_err(failed)?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log_path)
+        .map_err(failed)?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts monitors")]
     let mut command = Command::new(program);
     if let Some(scope) = scope {
@@ -394,7 +428,11 @@ async fn launch_once(launch: &MonitorLaunch, scope: Option<&ScopeSpec>) -> Resul
     begun(&launch.attempt_dir, &log_path, &ended).await
 }
 
-async fn begun(dir: &Path, log: &Path, ended: &JoinHandle<io::Result<ExitStatus>>) -> Result<(), ProcessError> {
+async fn begun(
+    dir: &Path,
+    log: &Path,
+    ended: &JoinHandle<io::Result<ExitStatus>>,
+) -> Result<(), ProcessError> {
     let until = Instant::now() + Duration::from_millis(limits::MONITOR_BEGIN_MS);
     loop {
         let gone = ended.is_finished();
@@ -424,7 +462,8 @@ pub async fn end_orphans(attempt_dir: &Path, start: &StartRecord, term_grace_ms:
     // The leader alone, as its monitor would do it, so that Python can unwind.
     for leader in procfs::orphans(attempt_dir, start).iter().filter(|p| Some(p.id) == start.child) {
         let _ = kill(Pid::from_raw(leader.id.pid), Signal::SIGINT);
-        wait_until(grace, || procfs::process(leader.id.pid).is_none_or(|p| p.id != leader.id)).await;
+        wait_until(grace, || procfs::process(leader.id.pid).is_none_or(|p| p.id != leader.id))
+            .await;
     }
     signal_all(&procfs::orphans(attempt_dir, start), &[Signal::SIGTERM, Signal::SIGCONT]);
     let gone = || procfs::orphans(attempt_dir, start).is_empty();

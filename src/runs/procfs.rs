@@ -102,12 +102,20 @@ pub fn orphans(attempt: &Path, start: &StartRecord) -> Vec<Process> {
     // The number of a session stays taken while it has members; once a stranger has it as pid,
     // the session is his.
     let session_reused = process(start.monitor.pid).is_some_and(|p| p.id != start.monitor);
-    let grouped: BTreeSet<i32> = cgroup_of(start).map(cgroup::members).unwrap_or_default().into_iter().collect();
+    let grouped: BTreeSet<i32> =
+        cgroup_of(start).map(cgroup::members).unwrap_or_default().into_iter().collect();
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     let mut found: BTreeMap<i32, Process> = BTreeMap::new();
-    for p in all.iter().filter(|p| p.id.pid > 1 && p.id.pid != me && p.id.start_ticks >= start.monitor.start_ticks) {
+    for p in all
+        .iter()
+        .filter(|p| p.id.pid > 1 && p.id.pid != me && p.id.start_ticks >= start.monitor.start_ticks)
+    {
         let of_session = !session_reused && p.session == start.monitor.pid && p.id != start.monitor;
-        if grouped.contains(&p.id.pid) || of_session || Some(p.id) == start.child || is_marked(p.id.pid, attempt) {
+        if grouped.contains(&p.id.pid)
+            || of_session
+            || Some(p.id) == start.child
+            || is_marked(p.id.pid, attempt)
+        {
             found.insert(p.id.pid, *p);
         }
     }

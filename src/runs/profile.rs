@@ -182,9 +182,16 @@ fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 /// This project's own automation, carried by the daemon.
 #[must_use]
 pub fn adwd() -> Profile {
-    use Post::{AheadOfBase, Clean, NoBlocker, PlanCommitted, PlanFile, PrCreated, PrUrl, Pushed, Review, Worktree};
+    use Post::{
+        AheadOfBase, Clean, NoBlocker, PlanCommitted, PlanFile, PrCreated, PrUrl, Pushed, Review,
+        Worktree,
+    };
     let script = |p: &str| format!("adws/adw_phases/adw_{p}.py");
-    let one = |p: &str, post: &[Post]| Phase { name: p.into(), scripts: vec![script(p)], post: post.to_vec() };
+    let one = |p: &str, post: &[Post]| Phase {
+        name: p.into(),
+        scripts: vec![script(p)],
+        post: post.to_vec(),
+    };
     Profile {
         name: "adwd".into(),
         scripts_from: ScriptsFrom::Embedded,
@@ -329,8 +336,13 @@ pub fn detect(exists: &dyn Fn(&str) -> bool) -> Detected {
             reason: "automation/adws/adw_phases/adw_plan.py is there, without markers.py: the kotadb layout".into(),
         };
     }
-    if let Some(found) = ["adws/adw_plan_iso.py", "adws/adw_plan.py"].into_iter().find(|p| exists(p)) {
-        return Detected { profile: fit_tac(tac(), exists), reason: format!("{found} is there: the tac layout") };
+    if let Some(found) =
+        ["adws/adw_plan_iso.py", "adws/adw_plan.py"].into_iter().find(|p| exists(p))
+    {
+        return Detected {
+            profile: fit_tac(tac(), exists),
+            reason: format!("{found} is there: the tac layout"),
+        };
     }
     Detected {
         profile: adwd(),
@@ -374,12 +386,14 @@ pub fn from_table(table: &serde_json::Map<String, serde_json::Value>) -> Result<
         .and_then(serde_json::Value::as_str)
         .ok_or("a [[profile]] needs a name")?;
     let base = table.get("extends").and_then(serde_json::Value::as_str).unwrap_or("adwd");
-    let base = built_in(base)
-        .ok_or_else(|| format!("profile {name:?} extends {base:?}, which is none of adwd, kotadb, tac"))?;
+    let base = built_in(base).ok_or_else(|| {
+        format!("profile {name:?} extends {base:?}, which is none of adwd, kotadb, tac")
+    })?;
     let mut merged = serde_json::to_value(base).map_err(|e| e.to_string())?;
     for (key, value) in table.iter().filter(|(k, _)| *k != "extends") {
         if merged.get(key).is_none() {
-            let known: Vec<&String> = merged.as_object().map(|o| o.keys().collect()).unwrap_or_default();
+            let known: Vec<&String> =
+                merged.as_object().map(|o| o.keys().collect()).unwrap_or_default();
             return Err(format!("profile {name:?} has no field {key:?}; it may set {known:?}"));
         }
         merged[key] = value.clone();
@@ -390,7 +404,9 @@ pub fn from_table(table: &serde_json::Map<String, serde_json::Value>) -> Result<
         return Err(format!("profile {name:?} has no phases"));
     }
     if let Some(lost) = profile.sequence.iter().find(|s| profile.phase(s).is_none()) {
-        return Err(format!("profile {name:?}: sequence names {lost:?}, which is none of its phases"));
+        return Err(format!(
+            "profile {name:?}: sequence names {lost:?}, which is none of its phases"
+        ));
     }
     Ok(profile)
 }
@@ -405,12 +421,25 @@ mod tests {
 
     #[test]
     fn detection_says_what_it_found() {
-        let own = detect(&having(&["automation/adws/adw_modules/markers.py", "automation/adws/adw_phases/adw_plan.py"]));
-        assert_eq!((own.profile.name.as_str(), own.profile.scripts_from), ("adwd", ScriptsFrom::Project));
-        let kota = detect(&having(&["automation/adws/adw_phases/adw_plan.py", "automation/adws/adw_phases/adw_build.py"]));
+        let own = detect(&having(&[
+            "automation/adws/adw_modules/markers.py",
+            "automation/adws/adw_phases/adw_plan.py",
+        ]));
+        assert_eq!(
+            (own.profile.name.as_str(), own.profile.scripts_from),
+            ("adwd", ScriptsFrom::Project)
+        );
+        let kota = detect(&having(&[
+            "automation/adws/adw_phases/adw_plan.py",
+            "automation/adws/adw_phases/adw_build.py",
+        ]));
         assert_eq!(kota.profile.name, "kotadb");
         assert_eq!(kota.profile.sequence, ["plan", "build"]);
-        let iso = detect(&having(&["adws/adw_plan_iso.py", "adws/adw_build_iso.py", "adws/adw_test_iso.py"]));
+        let iso = detect(&having(&[
+            "adws/adw_plan_iso.py",
+            "adws/adw_build_iso.py",
+            "adws/adw_test_iso.py",
+        ]));
         assert_eq!(iso.profile.worktree_by, WorktreeBy::Script);
         assert_eq!(iso.profile.phase_names(), ["plan", "build", "test"]);
         let old = detect(&having(&["adws/adw_plan.py", "adws/adw_build.py"]));
@@ -428,8 +457,14 @@ mod tests {
     #[test]
     fn a_users_profile_extends_and_is_checked() {
         let table = |v: serde_json::Value| v.as_object().unwrap().clone();
-        let p = from_table(&table(serde_json::json!({"name":"mine","extends":"tac","agents_dir":"state"}))).unwrap();
-        assert_eq!((p.name.as_str(), p.agents_dir.as_str(), p.trees_dir.as_str()), ("mine", "state", "trees"));
+        let p = from_table(&table(
+            serde_json::json!({"name":"mine","extends":"tac","agents_dir":"state"}),
+        ))
+        .unwrap();
+        assert_eq!(
+            (p.name.as_str(), p.agents_dir.as_str(), p.trees_dir.as_str()),
+            ("mine", "state", "trees")
+        );
         for (bad, says) in [
             (serde_json::json!({"extends":"tac"}), "name"),
             (serde_json::json!({"name":"x","extends":"y"}), "none of"),
@@ -444,6 +479,9 @@ mod tests {
 
     #[test]
     fn asked_phases_come_in_the_order_of_the_profile() {
-        assert_eq!(adwd().in_order(&["review".into(), "plan".into(), "plan".into()]), ["plan", "review"]);
+        assert_eq!(
+            adwd().in_order(&["review".into(), "plan".into(), "plan".into()]),
+            ["plan", "review"]
+        );
     }
 }

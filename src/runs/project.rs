@@ -46,7 +46,8 @@ impl Project {
         automation: &Path,
     ) -> Result<Project, RunsError> {
         let root = table.path.clone();
-        let bad = |problem: String| RunsError::BadProject { path: root.display().to_string(), problem };
+        let bad =
+            |problem: String| RunsError::BadProject { path: root.display().to_string(), problem };
         if !root.is_dir() {
             return Err(bad("it is not a folder".into()));
         }
@@ -56,7 +57,10 @@ impl Project {
                 let found = profile::detect(&exists);
                 (found.profile, found.reason)
             }
-            Some(name) => (named_profile(config, name, &exists).map_err(bad)?, format!("profile = {name:?} in the configuration")),
+            Some(name) => (
+                named_profile(config, name, &exists).map_err(bad)?,
+                format!("profile = {name:?} in the configuration"),
+            ),
         };
         if profile.sequence.is_empty() {
             return Err(bad(format!("profile {:?} finds none of its scripts there", profile.name)));
@@ -97,7 +101,8 @@ impl Project {
     /// The base branch asked for; the remote's default where absent.
     #[must_use]
     pub fn base_branch(&self) -> Option<String> {
-        self.setting(self.config.base_branch.as_ref(), "base_branch").or_else(|| self.profile.base_branch.clone())
+        self.setting(self.config.base_branch.as_ref(), "base_branch")
+            .or_else(|| self.profile.base_branch.clone())
     }
 
     /// The agent.
@@ -183,15 +188,21 @@ impl Project {
         if self.state_root != self.root {
             return vec![];
         }
-        let mut patterns: Vec<String> =
-            [&self.profile.agents_dir, &self.profile.trees_dir].iter().map(|d| format!("/{d}/")).collect();
+        let mut patterns: Vec<String> = [&self.profile.agents_dir, &self.profile.trees_dir]
+            .iter()
+            .map(|d| format!("/{d}/"))
+            .collect();
         patterns.push("/automation/pulls/".into());
         patterns.push("/logs/".into());
         patterns
     }
 }
 
-fn named_profile(config: &Config, name: &str, exists: &dyn Fn(&str) -> bool) -> Result<Profile, String> {
+fn named_profile(
+    config: &Config,
+    name: &str,
+    exists: &dyn Fn(&str) -> bool,
+) -> Result<Profile, String> {
     for table in &config.profiles {
         let json = serde_json::to_value(table).map_err(|e| e.to_string())?;
         let Some(object) = json.as_object() else { continue };
@@ -200,11 +211,15 @@ fn named_profile(config: &Config, name: &str, exists: &dyn Fn(&str) -> bool) -> 
         }
     }
     match name {
-        "adwd" if exists("automation/adws/adw_modules/markers.py") => Ok(profile::own_scripts(profile::adwd())),
+        "adwd" if exists("automation/adws/adw_modules/markers.py") => {
+            Ok(profile::own_scripts(profile::adwd()))
+        }
         "adwd" => Ok(profile::adwd()),
         "kotadb" => Ok(profile::kotadb().present(exists)),
         "tac" => Ok(profile::fit_tac(profile::tac(), exists)),
-        _ => Err(format!("no profile {name:?}: neither built in (adwd, kotadb, tac) nor a [[profile]]")),
+        _ => Err(format!(
+            "no profile {name:?}: neither built in (adwd, kotadb, tac) nor a [[profile]]"
+        )),
     }
 }
 
@@ -214,7 +229,11 @@ fn read_project_file(root: &Path) -> Result<BTreeMap<String, String>, String> {
         return Ok(BTreeMap::new());
     };
     if meta.len() > PROJECT_FILE_BYTES {
-        return Err(format!("{} has {} bytes; at most {PROJECT_FILE_BYTES} are read", path.display(), meta.len()));
+        return Err(format!(
+            "{} has {} bytes; at most {PROJECT_FILE_BYTES} are read",
+            path.display(),
+            meta.len()
+        ));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let table: toml::Table = text.parse().map_err(|e| format!("{}: {e}", path.display()))?;

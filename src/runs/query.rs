@@ -11,27 +11,34 @@ use super::sql::{self, AttemptRow, RunRow};
 use super::tail;
 use super::trigger::{invalid, known_phase};
 use super::view::{
-    AttemptView, ListFilter, LogPage, LogQuery, PhaseView, ProjectView, RunPage, RunStatus, RunSummary, RunView, Usage,
+    AttemptView, ListFilter, LogPage, LogQuery, PhaseView, ProjectView, RunPage, RunStatus,
+    RunSummary, RunView, Usage,
 };
 use crate::changes::Changed;
 use crate::clock::Millis;
 use crate::limits;
 
 async fn row_of(ctx: &Ctx, adw_id: &str) -> Result<RunRow, RunsError> {
-    sql::run(ctx.db(), adw_id).await?.ok_or_else(|| RunsError::UnknownRun { adw_id: adw_id.chars().take(100).collect() })
+    sql::run(ctx.db(), adw_id)
+        .await?
+        .ok_or_else(|| RunsError::UnknownRun { adw_id: adw_id.chars().take(100).collect() })
 }
 
 /// Everything known about a run.
 pub(super) async fn get(ctx: &Ctx, adw_id: &str) -> Result<RunView, RunsError> {
     let row = row_of(ctx, adw_id).await?;
     let attempts = sql::attempts(ctx.db(), adw_id).await?;
-    let position = if row.status() == RunStatus::Queued { position(ctx, &row).await? } else { None };
+    let position =
+        if row.status() == RunStatus::Queued { position(ctx, &row).await? } else { None };
     Ok(view(ctx, &row, &attempts, position))
 }
 
 async fn position(ctx: &Ctx, row: &RunRow) -> Result<Option<i64>, RunsError> {
     let active = sql::active_runs(ctx.db(), &row.host).await?;
-    let place = active.iter().filter(|r| r.status() == RunStatus::Queued).position(|r| r.adw_id == row.adw_id);
+    let place = active
+        .iter()
+        .filter(|r| r.status() == RunStatus::Queued)
+        .position(|r| r.adw_id == row.adw_id);
     Ok(place.and_then(|p| i64::try_from(p + 1).ok()))
 }
 
@@ -42,7 +49,8 @@ fn time(ms: Option<i64>) -> Option<String> {
 fn view(ctx: &Ctx, row: &RunRow, attempts: &[AttemptRow], queue_position: Option<i64>) -> RunView {
     let usage: serde_json::Map<String, serde_json::Value> =
         row.run_usage.as_deref().and_then(|u| serde_json::from_str(u).ok()).unwrap_or_default();
-    let usage_of = |part: &str| usage.get(part).and_then(|u| serde_json::from_value::<Usage>(u.clone()).ok());
+    let usage_of =
+        |part: &str| usage.get(part).and_then(|u| serde_json::from_value::<Usage>(u.clone()).ok());
     let facts = row.facts(attempts);
     let current = if row.active { facts.current_phase().map(str::to_owned) } else { None };
     RunView {
@@ -81,14 +89,19 @@ fn view(ctx: &Ctx, row: &RunRow, attempts: &[AttemptRow], queue_position: Option
     }
 }
 
-fn phases(row: &RunRow, attempts: &[AttemptRow], usage_of: &dyn Fn(&str) -> Option<Usage>) -> Vec<PhaseView> {
+fn phases(
+    row: &RunRow,
+    attempts: &[AttemptRow],
+    usage_of: &dyn Fn(&str) -> Option<Usage>,
+) -> Vec<PhaseView> {
     let floors = row.facts(&[]).floors;
     let todo = row.todo();
     row.phases()
         .into_iter()
         .map(|phase| {
             let own: Vec<&AttemptRow> = attempts.iter().filter(|a| a.phase == phase).collect();
-            let floor = if todo.contains(&phase) { floors.get(&phase).copied().unwrap_or(0) } else { 0 };
+            let floor =
+                if todo.contains(&phase) { floors.get(&phase).copied().unwrap_or(0) } else { 0 };
             let last = own.iter().rev().find(|a| a.attempt > floor);
             PhaseView {
                 status: last.map_or_else(|| "pending".to_owned(), |a| a.status.clone()),
@@ -118,13 +131,19 @@ fn attempt_view(a: &AttemptRow) -> AttemptView {
 pub(super) async fn list(ctx: &Ctx, filter: &ListFilter) -> Result<RunPage, RunsError> {
     let limit = filter.limit.unwrap_or(limits::LIST_DEFAULT_COUNT);
     if !(1..=limits::LIST_PAGE_COUNT).contains(&limit) {
-        return Err(invalid("limit", &limit.to_string(), format!("1 to {}", limits::LIST_PAGE_COUNT)));
+        return Err(invalid(
+            "limit",
+            &limit.to_string(),
+            format!("1 to {}", limits::LIST_PAGE_COUNT),
+        ));
     }
     let before = match filter.cursor.as_deref() {
         None => None,
-        Some(c) => Some(c.strip_prefix('s').and_then(|n| n.parse::<i64>().ok()).ok_or_else(|| {
-            invalid("cursor", c, "the next_cursor of an earlier page")
-        })?),
+        Some(c) => Some(
+            c.strip_prefix('s')
+                .and_then(|n| n.parse::<i64>().ok())
+                .ok_or_else(|| invalid("cursor", c, "the next_cursor of an earlier page"))?,
+        ),
     };
     if let Some(name) = filter.project.as_deref() {
         ctx.wanted_project(Some(name))?;
@@ -135,7 +154,8 @@ pub(super) async fn list(ctx: &Ctx, filter: &ListFilter) -> Result<RunPage, Runs
     let next_cursor = if more { rows.last().map(|r| format!("s{}", r.seq)) } else { None };
     let mut workflows = Vec::with_capacity(rows.len());
     for row in rows {
-        let attempts = if row.active { sql::attempts(ctx.db(), &row.adw_id).await? } else { vec![] };
+        let attempts =
+            if row.active { sql::attempts(ctx.db(), &row.adw_id).await? } else { vec![] };
         workflows.push(summary(&row, &attempts));
     }
     Ok(RunPage { workflows, total, next_cursor })
@@ -143,7 +163,8 @@ pub(super) async fn list(ctx: &Ctx, filter: &ListFilter) -> Result<RunPage, Runs
 
 fn summary(row: &RunRow, attempts: &[AttemptRow]) -> RunSummary {
     let failure = row.failure();
-    let current = if row.active { row.facts(attempts).current_phase().map(str::to_owned) } else { None };
+    let current =
+        if row.active { row.facts(attempts).current_phase().map(str::to_owned) } else { None };
     RunSummary {
         adw_id: row.adw_id.clone(),
         project: row.project.clone(),
@@ -183,7 +204,11 @@ pub(super) async fn logs(ctx: &Ctx, adw_id: &str, query: &LogQuery) -> Result<Lo
     let row = row_of(ctx, adw_id).await?;
     let limit = query.limit.unwrap_or(limits::LOG_DEFAULT_COUNT);
     if !(1..=limits::LOG_PAGE_COUNT).contains(&limit) {
-        return Err(invalid("limit", &limit.to_string(), format!("1 to {}", limits::LOG_PAGE_COUNT)));
+        return Err(invalid(
+            "limit",
+            &limit.to_string(),
+            format!("1 to {}", limits::LOG_PAGE_COUNT),
+        ));
     }
     if let (Some(phase), Some(project)) = (query.phase.as_deref(), ctx.project(&row.project)) {
         known_phase(&project, phase)?;
@@ -192,7 +217,11 @@ pub(super) async fn logs(ctx: &Ctx, adw_id: &str, query: &LogQuery) -> Result<Lo
     let bad_cursor = |c: &str| invalid("after", c, "the `next` of an earlier page of the same run");
     let place = match query.after.as_deref() {
         None => None,
-        Some(c) => Some(Place::parse(c).filter(|p| query.phase.as_ref().is_none_or(|q| q == &p.phase)).ok_or_else(|| bad_cursor(c))?),
+        Some(c) => Some(
+            Place::parse(c)
+                .filter(|p| query.phase.as_ref().is_none_or(|q| q == &p.phase))
+                .ok_or_else(|| bad_cursor(c))?,
+        ),
     };
     let found = match &place {
         Some(p) => attempts.iter().find(|a| a.phase == p.phase && a.attempt == p.attempt),
@@ -210,11 +239,14 @@ pub(super) async fn logs(ctx: &Ctx, adw_id: &str, query: &LogQuery) -> Result<Lo
     let tail_from = query.tail && place.is_none();
     let page = tail::page(&path, offset, limit as usize, tail_from).map_err(|e| match e {
         tail::TailError::Cursor(_) => bad_cursor(query.after.as_deref().unwrap_or_default()),
-        tail::TailError::Io(source) => RunsError::Io { operation: "cannot read", path: path.display().to_string(), source },
+        tail::TailError::Io(source) => {
+            RunsError::Io { operation: "cannot read", path: path.display().to_string(), source }
+        }
     })?;
     let ended = attempt.ended_at.is_some();
     // A follower that named no phase is led on to the next attempt when this one is read.
-    let later = if query.phase.is_none() && ended && !page.more { after(&attempts, attempt) } else { None };
+    let later =
+        if query.phase.is_none() && ended && !page.more { after(&attempts, attempt) } else { None };
     let next = match later {
         Some(next) => format!("{}.{}.0", next.phase, next.attempt),
         None => format!("{}.{}.{}", attempt.phase, attempt.attempt, page.next),
@@ -249,7 +281,12 @@ fn nothing_yet(row: &RunRow, query: &LogQuery) -> LogPage {
 }
 
 /// Waits for the end of a run.
-pub(super) async fn wait(ctx: &Arc<Ctx>, adw_id: &str, timeout: Duration, progress: &mut (dyn FnMut(&RunView) + Send)) -> Result<RunView, RunsError> {
+pub(super) async fn wait(
+    ctx: &Arc<Ctx>,
+    adw_id: &str,
+    timeout: Duration,
+    progress: &mut (dyn FnMut(&RunView) + Send),
+) -> Result<RunView, RunsError> {
     let mut changes = ctx.deps.changes.subscribe();
     let begun = Instant::now();
     loop {

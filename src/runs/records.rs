@@ -53,7 +53,8 @@ impl LaunchSpec {
     /// # Errors
     /// The file system's, or a file that is none of ours.
     pub fn read(dir: &Path) -> io::Result<LaunchSpec> {
-        read_json(&dir.join("spec.json"))?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "spec.json is missing"))
+        read_json(&dir.join("spec.json"))?
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "spec.json is missing"))
     }
 }
 
@@ -250,7 +251,10 @@ pub fn write_atomic<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Resu
 fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{} is not a record of adwd: {e}", path.display()))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} is not a record of adwd: {e}", path.display()),
+            )
         }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
@@ -275,7 +279,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             let ask = |reason| request_stop(dir.path(), reason).unwrap();
-            for reason in [StopReason::Cancel, StopReason::Silence, StopReason::WallLimit].repeat(8) {
+            for reason in [StopReason::Cancel, StopReason::Silence, StopReason::WallLimit].repeat(8)
+            {
                 scope.spawn(move || ask(reason));
             }
         });

@@ -166,7 +166,9 @@ fn phase_step(facts: &RunFacts, phase: &str, now: Millis, retry: &RetryPolicy) -
     };
     match last.status {
         RunStatus::Completed => None,
-        RunStatus::Skipped => Some(Next::Finish(End { status: RunStatus::Skipped, failure: last.failure.clone() })),
+        RunStatus::Skipped => {
+            Some(Next::Finish(End { status: RunStatus::Skipped, failure: last.failure.clone() }))
+        }
         status => {
             let made = i64::try_from(facts.live_attempts(phase).count()).unwrap_or(i64::MAX);
             let may_retry = matches!(status, RunStatus::Failed | RunStatus::Lost)
@@ -207,7 +209,12 @@ pub fn class_can_heal(class: FailureClass) -> bool {
 }
 
 fn cancelled(facts: &RunFacts) -> End {
-    let told = facts.attempts.iter().rev().find(|a| a.status == RunStatus::Cancelled).and_then(|a| a.failure.clone());
+    let told = facts
+        .attempts
+        .iter()
+        .rev()
+        .find(|a| a.status == RunStatus::Cancelled)
+        .and_then(|a| a.failure.clone());
     let failure = told.unwrap_or_else(|| Failure {
         class: FailureClass::Cancelled,
         message: "cancelled".into(),
@@ -221,7 +228,9 @@ fn cancelled(facts: &RunFacts) -> End {
 /// Whether a run may go from one status to the other.
 #[must_use]
 pub fn may_move(from: RunStatus, to: RunStatus) -> bool {
-    use RunStatus::{Cancelled, Completed, Failed, Lost, Queued, Running, Skipped, Starting, Stopping, TimedOut};
+    use RunStatus::{
+        Cancelled, Completed, Failed, Lost, Queued, Running, Skipped, Starting, Stopping, TimedOut,
+    };
     match (from, to) {
         (Queued, Starting | Cancelled)
         | (Starting, Running | Stopping | Failed)
@@ -247,7 +256,12 @@ pub struct Resume {
 #[must_use]
 pub fn plan_resume(asked: &[String], facts: &RunFacts, from: Option<&str>) -> Option<Resume> {
     let done = |p: &String| {
-        facts.attempts.iter().rev().find(|a| &a.phase == p).is_some_and(|a| a.status == RunStatus::Completed)
+        facts
+            .attempts
+            .iter()
+            .rev()
+            .find(|a| &a.phase == p)
+            .is_some_and(|a| a.status == RunStatus::Completed)
     };
     let start = match from {
         Some(phase) => asked.iter().position(|p| p == phase)?,
@@ -266,7 +280,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RETRY: RetryPolicy = RetryPolicy { max_attempts: 3, base_delay_ms: 100, max_delay_ms: 150 };
+    const RETRY: RetryPolicy =
+        RetryPolicy { max_attempts: 3, base_delay_ms: 100, max_delay_ms: 150 };
     const NOW: Millis = Millis(1_000_000);
 
     fn facts(status: RunStatus) -> RunFacts {
@@ -280,7 +295,8 @@ mod tests {
     }
 
     fn attempt(phase: &str, n: i64, status: RunStatus, retryable: bool) -> AttemptFacts {
-        let failed = status.is_terminal() && !matches!(status, RunStatus::Completed | RunStatus::Skipped);
+        let failed =
+            status.is_terminal() && !matches!(status, RunStatus::Completed | RunStatus::Skipped);
         AttemptFacts {
             phase: phase.into(),
             attempt: n,
@@ -304,10 +320,16 @@ mod tests {
         for phase in ["plan", "build", "review"] {
             assert_eq!(next(&f, NOW, &RETRY), Next::Begin { phase: phase.into(), attempt: 1 });
             f.attempts.push(attempt(phase, 1, RunStatus::Running, false));
-            assert_eq!(next(&f, NOW, &RETRY), Next::Attend { phase: phase.into(), attempt: 1, stop: false });
+            assert_eq!(
+                next(&f, NOW, &RETRY),
+                Next::Attend { phase: phase.into(), attempt: 1, stop: false }
+            );
             f.attempts.last_mut().unwrap().status = RunStatus::Completed;
         }
-        assert_eq!(next(&f, NOW, &RETRY), Next::Finish(End { status: RunStatus::Completed, failure: None }));
+        assert_eq!(
+            next(&f, NOW, &RETRY),
+            Next::Finish(End { status: RunStatus::Completed, failure: None })
+        );
     }
 
     #[test]
@@ -315,11 +337,17 @@ mod tests {
         let mut f = facts(RunStatus::Running);
         f.attempts.push(attempt("plan", 1, RunStatus::Failed, true));
         assert_eq!(next(&f, NOW, &RETRY), Next::WaitUntil(NOW.plus_ms(100)));
-        assert_eq!(next(&f, NOW.plus_ms(100), &RETRY), Next::Begin { phase: "plan".into(), attempt: 2 });
+        assert_eq!(
+            next(&f, NOW.plus_ms(100), &RETRY),
+            Next::Begin { phase: "plan".into(), attempt: 2 }
+        );
         f.attempts.push(attempt("plan", 2, RunStatus::Lost, true));
         assert_eq!(next(&f, NOW, &RETRY), Next::WaitUntil(NOW.plus_ms(150)));
         f.attempts.push(attempt("plan", 3, RunStatus::Failed, true));
-        assert!(matches!(next(&f, NOW, &RETRY), Next::Finish(End { status: RunStatus::Failed, .. })));
+        assert!(matches!(
+            next(&f, NOW, &RETRY),
+            Next::Finish(End { status: RunStatus::Failed, .. })
+        ));
     }
 
     #[test]
@@ -335,33 +363,49 @@ mod tests {
     fn a_stop_attends_the_open_attempt_first_and_then_ends_cancelled() {
         let mut f = facts(RunStatus::Stopping);
         f.attempts.push(attempt("plan", 1, RunStatus::Running, false));
-        assert_eq!(next(&f, NOW, &RETRY), Next::Attend { phase: "plan".into(), attempt: 1, stop: true });
+        assert_eq!(
+            next(&f, NOW, &RETRY),
+            Next::Attend { phase: "plan".into(), attempt: 1, stop: true }
+        );
         // Even where the phase got its work done while the stop was on its way.
         f.attempts[0].status = RunStatus::Completed;
-        assert!(matches!(next(&f, NOW, &RETRY), Next::Finish(End { status: RunStatus::Cancelled, .. })));
+        assert!(matches!(
+            next(&f, NOW, &RETRY),
+            Next::Finish(End { status: RunStatus::Cancelled, .. })
+        ));
     }
 
     #[test]
     fn a_skipped_plan_ends_the_run_skipped() {
         let mut f = facts(RunStatus::Running);
         f.attempts.push(attempt("plan", 1, RunStatus::Skipped, false));
-        assert!(matches!(next(&f, NOW, &RETRY), Next::Finish(End { status: RunStatus::Skipped, .. })));
+        assert!(matches!(
+            next(&f, NOW, &RETRY),
+            Next::Finish(End { status: RunStatus::Skipped, .. })
+        ));
     }
 
     #[test]
     fn resume_goes_on_from_the_failed_phase_with_new_numbers() {
         let mut f = facts(RunStatus::Failed);
-        f.attempts = vec![attempt("plan", 1, RunStatus::Completed, false), attempt("build", 1, RunStatus::Failed, false)];
+        f.attempts = vec![
+            attempt("plan", 1, RunStatus::Completed, false),
+            attempt("build", 1, RunStatus::Failed, false),
+        ];
         let asked = f.todo.clone();
         let r = plan_resume(&asked, &f, None).unwrap();
         assert_eq!(r.todo, ["build", "review"]);
-        let mut g = RunFacts { status: RunStatus::Running, todo: r.todo, floors: r.floors, ..f.clone() };
+        let mut g =
+            RunFacts { status: RunStatus::Running, todo: r.todo, floors: r.floors, ..f.clone() };
         assert_eq!(next(&g, NOW, &RETRY), Next::Begin { phase: "build".into(), attempt: 2 });
         g.attempts.push(attempt("build", 2, RunStatus::Completed, false));
         assert_eq!(next(&g, NOW, &RETRY), Next::Begin { phase: "review".into(), attempt: 1 });
         // From an earlier phase everything after it is done again.
         let r = plan_resume(&asked, &f, Some("plan")).unwrap();
-        assert_eq!((r.todo.len(), r.floors["plan"], r.floors["build"], r.floors["review"]), (3, 1, 1, 0));
+        assert_eq!(
+            (r.todo.len(), r.floors["plan"], r.floors["build"], r.floors["review"]),
+            (3, 1, 1, 0)
+        );
         assert_eq!(plan_resume(&asked, &f, Some("deploy")), None);
     }
 
@@ -385,7 +429,10 @@ mod tests {
 
     /// Plays a whole life against scripted verdicts; `kill` decides after which steps the driver
     /// forgets everything and starts from the facts again. With facts alone, that changes nothing.
-    fn play(verdicts: &[(RunStatus, bool)], stop_at: Option<usize>) -> (Vec<(String, i64)>, RunStatus) {
+    fn play(
+        verdicts: &[(RunStatus, bool)],
+        stop_at: Option<usize>,
+    ) -> (Vec<(String, i64)>, RunStatus) {
         let mut f = facts(RunStatus::Starting);
         let (mut begun, mut now, mut given) = (vec![], NOW, 0);
         for step in 0..200 {
@@ -408,8 +455,12 @@ mod tests {
                         verdicts.get(given).copied().unwrap_or((RunStatus::Completed, false))
                     };
                     given += 1;
-                    let slot = f.attempts.iter_mut().find(|a| a.phase == phase && a.attempt == n).unwrap();
-                    *slot = AttemptFacts { ended_at: Some(now), ..attempt(&phase, n, status, retryable) };
+                    let slot =
+                        f.attempts.iter_mut().find(|a| a.phase == phase && a.attempt == n).unwrap();
+                    *slot = AttemptFacts {
+                        ended_at: Some(now),
+                        ..attempt(&phase, n, status, retryable)
+                    };
                 }
                 Next::WaitUntil(t) => {
                     assert!(t > now);

@@ -169,7 +169,11 @@ impl AdwState {
             output_tokens: int("output_tokens"),
             cache_read_tokens: int("cache_read_tokens"),
             cache_creation_tokens: int("cache_creation_tokens"),
-            cost_usd: o.get("cost_usd").and_then(Value::as_f64).filter(|c| c.is_finite()).unwrap_or(0.0),
+            cost_usd: o
+                .get("cost_usd")
+                .and_then(Value::as_f64)
+                .filter(|c| c.is_finite())
+                .unwrap_or(0.0),
         })
     }
 
@@ -201,9 +205,9 @@ fn text_of(value: &Value) -> Option<String> {
 }
 
 fn is_blocker(issue: &Value) -> bool {
-    ["severity", "issue_severity"]
-        .iter()
-        .any(|k| issue.get(*k).and_then(Value::as_str).is_some_and(|s| s.eq_ignore_ascii_case("blocker")))
+    ["severity", "issue_severity"].iter().any(|k| {
+        issue.get(*k).and_then(Value::as_str).is_some_and(|s| s.eq_ignore_ascii_case("blocker"))
+    })
 }
 
 /// Whether a text is one URL and nothing else: a chatty agent's paragraph is not.
@@ -241,10 +245,14 @@ mod tests {
 
     #[test]
     fn reads_both_forms_of_a_review() {
-        let object = state(r#"{"last_review":{"success":true,"review_summary":"ok","review_issues":[{"severity":"Blocker"},{"severity":"minor"}]}}"#);
+        let object = state(
+            r#"{"last_review":{"success":true,"review_summary":"ok","review_issues":[{"severity":"Blocker"},{"severity":"minor"}]}}"#,
+        );
         let review = object.last_review().unwrap();
         assert_eq!((review.success, review.blockers), (true, 1));
-        let text = state(r#"{"last_review":"{\"success\":false,\"review_summary\":\"no\",\"review_issues\":[{\"issue_severity\":\"blocker\"}]}"}"#);
+        let text = state(
+            r#"{"last_review":"{\"success\":false,\"review_summary\":\"no\",\"review_issues\":[{\"issue_severity\":\"blocker\"}]}"}"#,
+        );
         assert_eq!(text.last_review().unwrap().blockers, 1);
         assert!(state(r#"{"last_review":"not json"}"#).last_review().is_none());
     }

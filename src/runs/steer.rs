@@ -9,7 +9,9 @@ use super::view::{Caller, Failure, FailureClass, RunView};
 use super::{query, run, trigger};
 
 async fn own_run(ctx: &Ctx, adw_id: &str) -> Result<RunRow, RunsError> {
-    let row = sql::run(ctx.db(), adw_id).await?.ok_or_else(|| RunsError::UnknownRun { adw_id: adw_id.to_owned() })?;
+    let row = sql::run(ctx.db(), adw_id)
+        .await?
+        .ok_or_else(|| RunsError::UnknownRun { adw_id: adw_id.to_owned() })?;
     if row.origin != "daemon" {
         return Err(RunsError::WrongState {
             adw_id: adw_id.to_owned(),
@@ -26,7 +28,11 @@ async fn own_run(ctx: &Ctx, adw_id: &str) -> Result<RunRow, RunsError> {
 }
 
 /// Asks for the end of a run.
-pub(super) async fn cancel(ctx: &Arc<Ctx>, caller: &Caller, adw_id: &str) -> Result<RunView, RunsError> {
+pub(super) async fn cancel(
+    ctx: &Arc<Ctx>,
+    caller: &Caller,
+    adw_id: &str,
+) -> Result<RunView, RunsError> {
     let row = own_run(ctx, adw_id).await?;
     if row.active {
         let failure = Failure {
@@ -49,11 +55,19 @@ pub(super) async fn cancel(ctx: &Arc<Ctx>, caller: &Caller, adw_id: &str) -> Res
 }
 
 /// Goes on with an ended run.
-pub(super) async fn resume(ctx: &Arc<Ctx>, caller: &Caller, adw_id: &str, from_phase: Option<&str>) -> Result<RunView, RunsError> {
+pub(super) async fn resume(
+    ctx: &Arc<Ctx>,
+    caller: &Caller,
+    adw_id: &str,
+    from_phase: Option<&str>,
+) -> Result<RunView, RunsError> {
     let row = own_run(ctx, adw_id).await?;
     let wrong = |message: String| RunsError::WrongState { adw_id: adw_id.to_owned(), message };
     if row.active {
-        return Err(wrong(format!("run {adw_id} is {}; only an ended run can be resumed", row.status)));
+        return Err(wrong(format!(
+            "run {adw_id} is {}; only an ended run can be resumed",
+            row.status
+        )));
     }
     let project = ctx.wanted_project(Some(&row.project))?;
     let mut asked = row.phases();
@@ -75,32 +89,51 @@ pub(super) async fn resume(ctx: &Arc<Ctx>, caller: &Caller, adw_id: &str, from_p
         model: None,
     };
     requeue(ctx, &row, &requeued, None).await?;
-    tracing::info!(adw_id, user = caller.user_id, from = plan.todo.first().map_or("", String::as_str), "run resumed");
+    tracing::info!(
+        adw_id,
+        user = caller.user_id,
+        from = plan.todo.first().map_or("", String::as_str),
+        "run resumed"
+    );
     trigger::note(ctx, caller, &project, &row.issue_number, adw_id, "resume_adw_workflow");
     query::get(ctx, adw_id).await
 }
 
 /// Stores the new life of an ended run, with the request key that asked for it.
-pub(super) async fn requeue(ctx: &Arc<Ctx>, row: &RunRow, plan: &Requeue, key: Option<(String, &'static str, String)>) -> Result<(), RunsError> {
+pub(super) async fn requeue(
+    ctx: &Arc<Ctx>,
+    row: &RunRow,
+    plan: &Requeue,
+    key: Option<(String, &'static str, String)>,
+) -> Result<(), RunsError> {
     let taken = |e: crate::db::DbError| {
         if e.is_unique() {
             return RunsError::Conflict {
                 adw_id: row.adw_id.clone(),
-                message: format!("issue {} of {} has another active run; wait for it or cancel it first", row.issue_number, row.project),
+                message: format!(
+                    "issue {} of {} has another active run; wait for it or cancel it first",
+                    row.issue_number, row.project
+                ),
             };
         }
         RunsError::Db(e)
     };
     let mut tx = ctx.db().begin().await?;
-    let moved = sql::requeue(&mut tx, &row.adw_id, row.status(), plan, ctx.now()).await.map_err(taken)?;
+    let moved =
+        sql::requeue(&mut tx, &row.adw_id, row.status(), plan, ctx.now()).await.map_err(taken)?;
     if !moved {
         return Err(RunsError::WrongState {
             adw_id: row.adw_id.clone(),
-            message: format!("run {} was changed by somebody else in the same moment; look at it again", row.adw_id),
+            message: format!(
+                "run {} was changed by somebody else in the same moment; look at it again",
+                row.adw_id
+            ),
         });
     }
     if let Some((key, tool, digest)) = key {
-        sql::insert_request_key(&mut tx, &key, tool, &digest, &row.adw_id, ctx.now()).await.map_err(taken)?;
+        sql::insert_request_key(&mut tx, &key, tool, &digest, &row.adw_id, ctx.now())
+            .await
+            .map_err(taken)?;
     }
     tx.commit().await?;
     ctx.run_changed(&row.adw_id);

@@ -139,7 +139,12 @@ async fn scan(ctx: &Ctx) -> Result<Vec<ActiveRun>, RunsError> {
         .into_iter()
         .map(|row| {
             let project_max = ctx.project(&row.project).map_or(0, |p| p.max_running(ctx.config()));
-            ActiveRun { status: row.status(), adw_id: row.adw_id, project: row.project, project_max }
+            ActiveRun {
+                status: row.status(),
+                adw_id: row.adw_id,
+                project: row.project,
+                project_max,
+            }
         })
         .collect())
 }
@@ -148,14 +153,24 @@ async fn apply(ctx: &Arc<Ctx>, drivers: &mut JoinSet<String>, effect: Effect) {
     let adw_id = match effect {
         Effect::Drive(adw_id) => adw_id,
         Effect::Admit(adw_id) => {
-            match sql::move_status(ctx.db(), &adw_id, RunStatus::Queued, RunStatus::Starting, ctx.now()).await {
+            match sql::move_status(
+                ctx.db(),
+                &adw_id,
+                RunStatus::Queued,
+                RunStatus::Starting,
+                ctx.now(),
+            )
+            .await
+            {
                 Ok(true) => {
                     ctx.run_changed(&adw_id);
                     ctx.deps.changes.send(Changed::Queue);
                 }
                 // It was cancelled in the same moment; its driver finds that out and rests.
                 Ok(false) => {}
-                Err(e) => tracing::error!(adw_id, "could not leave the queue, will be tried again: {e}"),
+                Err(e) => {
+                    tracing::error!(adw_id, "could not leave the queue, will be tried again: {e}")
+                }
             }
             adw_id
         }
@@ -226,7 +241,10 @@ mod tests {
         let mut d = Dispatcher::new(1);
         let mut gone = run("a", "gone", RunStatus::Running);
         gone.project_max = 0;
-        assert_eq!(d.handle(Event::Scanned(vec![gone, run("b", "p", RunStatus::Queued)])), [Effect::Admit("b".into())]);
+        assert_eq!(
+            d.handle(Event::Scanned(vec![gone, run("b", "p", RunStatus::Queued)])),
+            [Effect::Admit("b".into())]
+        );
     }
 
     proptest! {

@@ -39,8 +39,14 @@ pub fn harmless(bytes: &[u8]) -> String {
     for c in String::from_utf8_lossy(cut.strip_suffix(b"\r").unwrap_or(cut)).chars() {
         match c {
             '\t' => text.push(c),
-            '\u{0}'..='\u{1f}' => text.push(char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}')),
-            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => text.push('\u{fffd}'),
+            '\u{0}'..='\u{1f}' => {
+                text.push(char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'))
+            }
+            '\u{7f}'..='\u{9f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => text.push('\u{fffd}'),
             _ => text.push(c),
         }
     }
@@ -128,10 +134,19 @@ fn split(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 ///
 /// # Errors
 /// [`TailError`].
-pub fn page(path: &Path, cursor: Option<&str>, limit: usize, from_end: bool) -> Result<Page, TailError> {
+pub fn page(
+    path: &Path,
+    cursor: Option<&str>,
+    limit: usize,
+    from_end: bool,
+) -> Result<Page, TailError> {
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
     let start = match cursor {
-        Some(text) => text.parse::<u64>().ok().filter(|o| *o <= size.max(1)).ok_or_else(|| TailError::Cursor(text.to_owned()))?,
+        Some(text) => text
+            .parse::<u64>()
+            .ok()
+            .filter(|o| *o <= size.max(1))
+            .ok_or_else(|| TailError::Cursor(text.to_owned()))?,
         None if from_end => start_of_last(path, size, limit)?,
         None => 0,
     };
@@ -158,7 +173,8 @@ fn start_of_last(path: &Path, size: u64, limit: usize) -> io::Result<u64> {
     let from = size.saturating_sub(limits::TAIL_PAGE_BYTES as u64);
     let bytes = read_at(path, from, limits::TAIL_PAGE_BYTES)?;
     let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1);
-    let breaks = bytes[..whole.saturating_sub(1)].iter().enumerate().rev().filter(|(_, b)| **b == b'\n');
+    let breaks =
+        bytes[..whole.saturating_sub(1)].iter().enumerate().rev().filter(|(_, b)| **b == b'\n');
     let begin = breaks.map(|(i, _)| i + 1).nth(limit.saturating_sub(1));
     Ok(from + begin.unwrap_or(0) as u64)
 }
@@ -170,7 +186,8 @@ fn start_of_last(path: &Path, size: u64, limit: usize) -> io::Result<u64> {
 pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
     let from = size.saturating_sub(limits::TAIL_LAST_BYTES);
-    let bytes = read_at(path, from, usize::try_from(limits::TAIL_LAST_BYTES).unwrap_or(usize::MAX))?;
+    let bytes =
+        read_at(path, from, usize::try_from(limits::TAIL_LAST_BYTES).unwrap_or(usize::MAX))?;
     if bytes.is_empty() {
         return Ok(vec![]);
     }
@@ -255,7 +272,8 @@ mod tests {
             for _ in 0..=newlines {
                 let p = page(&path, cursor.as_deref(), limit, false).unwrap();
                 seen += p.lines.len();
-                prop_assert!(p.lines.iter().all(|l| !l.contains(['\n', '\0', '\u{1b}'])));
+                let clean = p.lines.iter().all(|l| !l.contains(['\n', '\0', '\u{1b}']));
+                prop_assert!(clean);
                 if !p.more { break; }
                 cursor = Some(p.next);
             }

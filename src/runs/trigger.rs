@@ -11,6 +11,7 @@ use super::run;
 use super::sql::{self, Requeue, RunRow};
 use super::view::{Caller, RunStatus, TriggerRequest, Triggered};
 use super::{query, steer};
+use crate::clock::Millis;
 use crate::ids::{IssueNumber, PhaseName, RunId};
 use crate::limits;
 
@@ -44,24 +45,44 @@ pub(super) fn known_phase(project: &Project, phase: &str) -> Result<String, Runs
 }
 
 fn validate(ctx: &Ctx, request: TriggerRequest) -> Result<Valid, RunsError> {
-    let issue = request.issue_number.parse::<IssueNumber>().map_err(|e| invalid("issue_number", &request.issue_number, e.to_string()))?.to_string();
+    let issue = request
+        .issue_number
+        .parse::<IssueNumber>()
+        .map_err(|e| invalid("issue_number", &request.issue_number, e.to_string()))?
+        .to_string();
     let adw_id = match request.adw_id.as_deref() {
         None => None,
-        Some(id) => Some(id.parse::<RunId>().map_err(|e| invalid("adw_id", id, e.to_string()))?.to_string()),
+        Some(id) => {
+            Some(id.parse::<RunId>().map_err(|e| invalid("adw_id", id, e.to_string()))?.to_string())
+        }
     };
     let priority = request.priority.unwrap_or(0);
     if !(-100..=100).contains(&priority) {
         return Err(invalid("priority", &priority.to_string(), "a whole number from -100 to 100"));
     }
-    for (field, value, max) in [("model", &request.model, 128), ("idempotency_key", &request.idempotency_key, 256)] {
-        if let Some(v) = value.as_deref().filter(|v| v.is_empty() || v.len() > max || v.chars().any(char::is_control) || v.starts_with('-')) {
-            return Err(invalid(field, v, format!("1 to {max} characters without control characters, not beginning with '-'")));
+    for (field, value, max) in
+        [("model", &request.model, 128), ("idempotency_key", &request.idempotency_key, 256)]
+    {
+        if let Some(v) = value.as_deref().filter(|v| {
+            v.is_empty() || v.len() > max || v.chars().any(char::is_control) || v.starts_with('-')
+        }) {
+            return Err(invalid(
+                field,
+                v,
+                format!("1 to {max} characters without control characters, not beginning with '-'"),
+            ));
         }
     }
     let project = ctx.wanted_project(request.project.as_deref())?;
     let phases = match &request.phases {
         None => project.profile.sequence.clone(),
-        Some(list) if list.is_empty() => return Err(invalid("phases", "[]", format!("some of {}", project.profile.phase_names().join(", ")))),
+        Some(list) if list.is_empty() => {
+            return Err(invalid(
+                "phases",
+                "[]",
+                format!("some of {}", project.profile.phase_names().join(", ")),
+            ));
+        }
         Some(list) => {
             for phase in list {
                 known_phase(&project, phase)?;
@@ -75,7 +96,14 @@ fn validate(ctx: &Ctx, request: TriggerRequest) -> Result<Valid, RunsError> {
 impl Valid {
     /// What two triggers must agree in to be the same request.
     fn digest(&self) -> String {
-        serde_json::json!([self.project.name, self.issue, self.request.model, self.request.skip_cleanup, self.phases]).to_string()
+        serde_json::json!([
+            self.project.name,
+            self.issue,
+            self.request.model,
+            self.request.skip_cleanup,
+            self.phases
+        ])
+        .to_string()
     }
 
     /// The request key, kept apart per user.
@@ -85,18 +113,29 @@ impl Valid {
 }
 
 /// A whole workflow.
-pub(super) async fn trigger(ctx: &Arc<Ctx>, caller: &Caller, request: TriggerRequest) -> Result<Triggered, RunsError> {
+pub(super) async fn trigger(
+    ctx: &Arc<Ctx>,
+    caller: &Caller,
+    request: TriggerRequest,
+) -> Result<Triggered, RunsError> {
     let valid = validate(ctx, request)?;
     accept(ctx, caller, &valid, "trigger_adw_workflow").await
 }
 
-async fn accept(ctx: &Arc<Ctx>, caller: &Caller, valid: &Valid, tool: &'static str) -> Result<Triggered, RunsError> {
+async fn accept(
+    ctx: &Arc<Ctx>,
+    caller: &Caller,
+    valid: &Valid,
+    tool: &'static str,
+) -> Result<Triggered, RunsError> {
     // Twice at most: a lost race for the key, the issue or the id is seen on the second look.
     for _ in 0..2 {
         if let Some(first) = replay(ctx, caller, valid, tool).await? {
             return answer(ctx, &first, false).await;
         }
-        if let Some(active) = sql::active_run_of_issue(ctx.db(), &valid.project.name, &valid.issue).await? {
+        if let Some(active) =
+            sql::active_run_of_issue(ctx.db(), &valid.project.name, &valid.issue).await?
+        {
             return joined(ctx, valid, &active).await;
         }
         if let Some(id) = &valid.adw_id {
@@ -116,18 +155,30 @@ async fn accept(ctx: &Arc<Ctx>, caller: &Caller, valid: &Valid, tool: &'static s
     }
     Err(RunsError::Conflict {
         adw_id: valid.adw_id.clone().unwrap_or_default(),
-        message: format!("issue {} of {} was triggered by somebody else in the same moment; ask again", valid.issue, valid.project.name),
+        message: format!(
+            "issue {} of {} was triggered by somebody else in the same moment; ask again",
+            valid.issue, valid.project.name
+        ),
     })
 }
 
 /// The run that this request key made before.
-async fn replay(ctx: &Ctx, caller: &Caller, valid: &Valid, tool: &str) -> Result<Option<String>, RunsError> {
+async fn replay(
+    ctx: &Ctx,
+    caller: &Caller,
+    valid: &Valid,
+    tool: &str,
+) -> Result<Option<String>, RunsError> {
     let Some(key) = valid.key(caller) else { return Ok(None) };
     match sql::request_key(ctx.db(), &key).await? {
         None => Ok(None),
-        Some((first_tool, digest, adw_id)) if first_tool == tool && digest == valid.digest() => Ok(Some(adw_id)),
+        Some((first_tool, digest, adw_id)) if first_tool == tool && digest == valid.digest() => {
+            Ok(Some(adw_id))
+        }
         Some((_, _, adw_id)) => Err(RunsError::Conflict {
-            message: format!("this idempotency key was used before with other arguments; it made run {adw_id}. Use a new key for a new request"),
+            message: format!(
+                "this idempotency key was used before with other arguments; it made run {adw_id}. Use a new key for a new request"
+            ),
             adw_id,
         }),
     }
@@ -152,18 +203,77 @@ async fn free_id(ctx: &Ctx, valid: &Valid, id: &str) -> Result<(), RunsError> {
         return Ok(());
     };
     let message = if taken.origin == "external" {
-        format!("id {id} belongs to a run that this daemon did not start; choose another or leave it out")
+        format!(
+            "id {id} belongs to a run that this daemon did not start; choose another or leave it out"
+        )
     } else if taken.issue_number == valid.issue && taken.project == valid.project.name {
-        format!("run {id} of this issue has ended ({}); go on with it by resume_adw_workflow, or leave adw_id out for a new run", taken.status)
+        format!(
+            "run {id} of this issue has ended ({}); go on with it by resume_adw_workflow, or leave adw_id out for a new run",
+            taken.status
+        )
     } else {
-        format!("id {id} belongs to issue {} of {}; choose another or leave it out", taken.issue_number, taken.project)
+        format!(
+            "id {id} belongs to issue {} of {}; choose another or leave it out",
+            taken.issue_number, taken.project
+        )
     };
     Err(RunsError::Conflict { adw_id: id.to_owned(), message })
 }
 
+impl RunRow {
+    /// A queued run of the daemon's that nothing is known of yet.
+    pub(super) fn blank(adw_id: &str, now: Millis) -> RunRow {
+        RunRow {
+            adw_id: adw_id.to_owned(),
+            seq: 0,
+            project: String::new(),
+            issue_number: String::new(),
+            host: String::new(),
+            origin: "daemon".into(),
+            profile: String::new(),
+            status: RunStatus::Queued.as_str().into(),
+            active: true,
+            stop_requested: false,
+            revision: 1,
+            priority: 0,
+            phases: "[]".into(),
+            todo: "[]".into(),
+            floors: "{}".into(),
+            digest: String::new(),
+            model: None,
+            skip_cleanup: false,
+            triggered_by: String::new(),
+            transport: String::new(),
+            request_id: None,
+            user_id: None,
+            created_at: now.0,
+            queued_at: now.0,
+            started_at: None,
+            ended_at: None,
+            retry_at: None,
+            issue_title: None,
+            issue_class: None,
+            branch: None,
+            base_branch: None,
+            base_commit: None,
+            worktree_path: None,
+            worktree: None,
+            plan_file: None,
+            pr_url: None,
+            failure: None,
+            run_usage: None,
+            cost_usd: None,
+            state: None,
+            state_at: None,
+            state_problem: None,
+        }
+    }
+}
+
 async fn store(ctx: &Ctx, caller: &Caller, valid: &Valid, tool: &str) -> Result<String, RunsError> {
     let now = ctx.now();
-    let adw_id = valid.adw_id.clone().unwrap_or_else(|| RunId::generate(ctx.deps.rng.as_ref()).to_string());
+    let adw_id =
+        valid.adw_id.clone().unwrap_or_else(|| RunId::generate(ctx.deps.rng.as_ref()).to_string());
     let mut tx = ctx.db().begin().await?;
     let waiting = sql::waiting(&mut tx, &ctx.deps.host).await?;
     let max = i64::from(ctx.config().limits.queue_max);
@@ -172,21 +282,14 @@ async fn store(ctx: &Ctx, caller: &Caller, valid: &Valid, tool: &str) -> Result<
     }
     let phases = serde_json::json!(valid.phases).to_string();
     let row = RunRow {
-        adw_id: adw_id.clone(),
         seq: tx.next_counter("runs").await?,
         project: valid.project.name.clone(),
         issue_number: valid.issue.clone(),
         host: ctx.deps.host.clone(),
-        origin: "daemon".into(),
         profile: valid.project.profile.name.clone(),
-        status: RunStatus::Queued.as_str().into(),
-        active: true,
-        stop_requested: false,
-        revision: 1,
         priority: valid.priority,
         todo: phases.clone(),
         phases,
-        floors: "{}".into(),
         digest: valid.digest(),
         model: valid.request.model.clone(),
         skip_cleanup: valid.request.skip_cleanup,
@@ -194,38 +297,30 @@ async fn store(ctx: &Ctx, caller: &Caller, valid: &Valid, tool: &str) -> Result<
         transport: caller.transport.clone(),
         request_id: caller.request_id.clone(),
         user_id: Some(caller.user_id.clone()),
-        created_at: now.0,
-        queued_at: now.0,
-        started_at: None,
-        ended_at: None,
-        retry_at: None,
-        issue_title: None,
-        issue_class: None,
-        branch: None,
-        base_branch: None,
-        base_commit: None,
-        worktree_path: None,
-        worktree: None,
-        plan_file: None,
-        pr_url: None,
-        failure: None,
-        run_usage: None,
-        cost_usd: None,
-        state: None,
-        state_at: None,
-        state_problem: None,
+        ..RunRow::blank(&adw_id, now)
     };
     sql::insert_run(&mut tx, &row).await?;
     if let Some(key) = valid.key(caller) {
         sql::insert_request_key(&mut tx, &key, tool, &valid.digest(), &adw_id, now).await?;
     }
     tx.commit().await?;
-    tracing::info!(adw_id, issue = valid.issue, project = valid.project.name, user = caller.user_id, "run accepted");
+    tracing::info!(
+        adw_id,
+        issue = valid.issue,
+        project = valid.project.name,
+        user = caller.user_id,
+        "run accepted"
+    );
     Ok(adw_id)
 }
 
 /// One phase.
-pub(super) async fn trigger_phase(ctx: &Arc<Ctx>, caller: &Caller, phase: &str, request: TriggerRequest) -> Result<Triggered, RunsError> {
+pub(super) async fn trigger_phase(
+    ctx: &Arc<Ctx>,
+    caller: &Caller,
+    phase: &str,
+    request: TriggerRequest,
+) -> Result<Triggered, RunsError> {
     const TOOL: &str = "trigger_adw_phase";
     let project = ctx.wanted_project(request.project.as_deref())?;
     let phase = known_phase(&project, phase)?;
@@ -250,7 +345,10 @@ pub(super) async fn trigger_phase(ctx: &Arc<Ctx>, caller: &Caller, phase: &str, 
     };
     if row.issue_number != valid.issue || row.project != valid.project.name {
         return Err(RunsError::Conflict {
-            message: format!("run {} belongs to issue {} of {}, not to issue {}", row.adw_id, row.issue_number, row.project, valid.issue),
+            message: format!(
+                "run {} belongs to issue {} of {}, not to issue {}",
+                row.adw_id, row.issue_number, row.project, valid.issue
+            ),
             adw_id: row.adw_id,
         });
     }
@@ -263,7 +361,10 @@ pub(super) async fn trigger_phase(ctx: &Arc<Ctx>, caller: &Caller, phase: &str, 
     }
     if row.origin != "daemon" {
         return Err(RunsError::WrongState {
-            message: format!("run {} was not started by this daemon; it only watches it", row.adw_id),
+            message: format!(
+                "run {} was not started by this daemon; it only watches it",
+                row.adw_id
+            ),
             adw_id: row.adw_id,
         });
     }
@@ -279,20 +380,30 @@ fn no_run_for(valid: &Valid, phase: &str) -> RunsError {
             adw_id: String::new(),
             message: format!(
                 "phase {phase} goes on with a run, and issue {} of {} has none yet; trigger its first phase ({}) or the whole workflow first",
-                valid.issue, valid.project.name, valid.project.profile.phases.first().map_or("plan", |p| p.name.as_str())
+                valid.issue,
+                valid.project.name,
+                valid.project.profile.phases.first().map_or("plan", |p| p.name.as_str())
             ),
         },
     }
 }
 
 /// Queues an ended run again for one phase.
-async fn again(ctx: &Arc<Ctx>, caller: &Caller, valid: &Valid, row: &RunRow, phase: &str) -> Result<(), RunsError> {
+async fn again(
+    ctx: &Arc<Ctx>,
+    caller: &Caller,
+    valid: &Valid,
+    row: &RunRow,
+    phase: &str,
+) -> Result<(), RunsError> {
     let attempts = sql::attempts(ctx.db(), &row.adw_id).await?;
     let mut phases = row.phases();
     phases.push(phase.to_owned());
     let phases = valid.project.profile.in_order(&phases);
     let facts = row.facts(&attempts);
-    let floors = run::plan_resume(&[phase.to_owned()], &facts, Some(phase)).map(|r| r.floors).unwrap_or_default();
+    let floors = run::plan_resume(&[phase.to_owned()], &facts, Some(phase))
+        .map(|r| r.floors)
+        .unwrap_or_default();
     let requeue = Requeue {
         phases: serde_json::json!(phases).to_string(),
         todo: serde_json::json!([phase]).to_string(),
@@ -305,14 +416,20 @@ async fn again(ctx: &Arc<Ctx>, caller: &Caller, valid: &Valid, row: &RunRow, pha
 
 /// The answer: at the first of worktree known, an end, the trigger timeout, or the certainty that
 /// the run has to wait for a place.
-async fn answer(ctx: &Arc<Ctx>, adw_id: &str, already_running: bool) -> Result<Triggered, RunsError> {
+async fn answer(
+    ctx: &Arc<Ctx>,
+    adw_id: &str,
+    already_running: bool,
+) -> Result<Triggered, RunsError> {
     let mut changes = ctx.deps.changes.subscribe();
     let begun = Instant::now();
     let limit = Duration::from_millis(ctx.config().trigger_timeout_ms);
     loop {
         let view = query::get(ctx, adw_id).await?;
-        let waits = view.status == RunStatus::Queued && begun.elapsed() >= Duration::from_millis(limits::ADMISSION_GRACE_MS);
-        let known = view.status != RunStatus::Queued && (view.worktree_path.is_some() || view.status.is_terminal());
+        let waits = view.status == RunStatus::Queued
+            && begun.elapsed() >= Duration::from_millis(limits::ADMISSION_GRACE_MS);
+        let known = view.status != RunStatus::Queued
+            && (view.worktree_path.is_some() || view.status.is_terminal());
         if known || waits || already_running || begun.elapsed() >= limit {
             let ended = view.status.is_terminal();
             return Ok(Triggered {
@@ -327,7 +444,9 @@ async fn answer(ctx: &Arc<Ctx>, adw_id: &str, already_running: bool) -> Result<T
                 failure: view.failure,
             });
         }
-        let pause = limit.saturating_sub(begun.elapsed()).min(Duration::from_millis(limits::ADMISSION_GRACE_MS));
+        let pause = limit
+            .saturating_sub(begun.elapsed())
+            .min(Duration::from_millis(limits::ADMISSION_GRACE_MS));
         tokio::select! {
             _ = changes.next() => {}
             () = tokio::time::sleep(pause) => {}
@@ -337,7 +456,14 @@ async fn answer(ctx: &Arc<Ctx>, adw_id: &str, already_running: bool) -> Result<T
 
 /// One line in the run's `mcp_trigger.log` (`spec/adw.md` §6). A log that cannot be written is
 /// said in the daemon's own and stops nothing.
-pub(super) fn note(ctx: &Ctx, caller: &Caller, project: &Project, issue: &str, adw_id: &str, tool: &str) {
+pub(super) fn note(
+    ctx: &Ctx,
+    caller: &Caller,
+    project: &Project,
+    issue: &str,
+    adw_id: &str,
+    tool: &str,
+) {
     let dir = project.run_log_dir(&ctx.environment(), adw_id);
     let line = serde_json::json!({
         "time": ctx.now().rfc3339(), "tool": tool, "issue": issue, "adw_id": adw_id,
@@ -345,7 +471,10 @@ pub(super) fn note(ctx: &Ctx, caller: &Caller, project: &Project, issue: &str, a
     });
     let written = std::fs::create_dir_all(&dir).and_then(|()| {
         use std::io::Write as _;
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("mcp_trigger.log"))?;
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(dir.join("mcp_trigger.log"))?;
         file.write_all(format!("{line}\n").as_bytes())
     });
     if let Err(e) = written {

@@ -135,12 +135,16 @@ impl Drop for Watched {
 }
 
 fn poll_backend(shared: &Arc<Shared>) -> Backend {
-    let config = Config::default().with_poll_interval(Duration::from_millis(limits::WATCH_POLL_MS)).with_compare_contents(false);
+    let config = Config::default()
+        .with_poll_interval(Duration::from_millis(limits::WATCH_POLL_MS))
+        .with_compare_contents(false);
     let to = Arc::clone(shared);
     match PollWatcher::new(move |event| to.mark(event), config) {
         Ok(watcher) => Backend::Poll(watcher),
         Err(e) => {
-            tracing::warn!("neither inotify nor polling can be had; changes are seen at the periodic looks only: {e}");
+            tracing::warn!(
+                "neither inotify nor polling can be had; changes are seen at the periodic looks only: {e}"
+            );
             Backend::Nothing
         }
     }

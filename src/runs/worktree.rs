@@ -49,7 +49,8 @@ struct Held {
 }
 
 fn process_mutex(common: &Path) -> Arc<tokio::sync::Mutex<()>> {
-    static ALL: LazyLock<Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>> = LazyLock::new(Mutex::default);
+    static ALL: LazyLock<Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>> =
+        LazyLock::new(Mutex::default);
     let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(all.entry(common.to_path_buf()).or_default())
 }
@@ -65,7 +66,9 @@ impl Worktrees {
         let common = self.git.common_dir().await?;
         let process = process_mutex(&common).lock_owned().await;
         let path = common.join(LOCK_NAME);
-        let wait = tokio::task::spawn_blocking(move || FileLock::exclusive(&path, limits::GIT_LOCK_WAIT_MS));
+        let wait = tokio::task::spawn_blocking(move || {
+            FileLock::exclusive(&path, limits::GIT_LOCK_WAIT_MS)
+        });
         let problem = |message: String| self.git.error("lock", message, Kind::Refused);
         match wait.await {
             Ok(Ok(Some(file))) => Ok(Held { _file: file, _process: process }),
@@ -119,8 +122,13 @@ impl Worktrees {
     async fn add(&self, path: &Path, options: &[&str], at: &str) -> Result<(), GitError> {
         self.only_ours("worktree add", path)?;
         let _held = self.lock().await?;
-        std::fs::create_dir_all(&self.trees_dir)
-            .map_err(|e| self.git.error("worktree add", format!("{}: {e}", self.trees_dir.display()), Kind::Failed))?;
+        std::fs::create_dir_all(&self.trees_dir).map_err(|e| {
+            self.git.error(
+                "worktree add",
+                format!("{}: {e}", self.trees_dir.display()),
+                Kind::Failed,
+            )
+        })?;
         for attempt in 1.. {
             if self.intact(path).await? {
                 return Ok(());
@@ -150,8 +158,12 @@ impl Worktrees {
             other => other?,
         };
         let here = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-        let known = listed.iter().any(|l| !l.locked && !l.prunable && (l.path == here || l.path == path));
-        Ok(known && self.git.head(path).await.is_ok() && path.join(".git").exists() && self.checked_out(path).await?)
+        let known =
+            listed.iter().any(|l| !l.locked && !l.prunable && (l.path == here || l.path == path));
+        Ok(known
+            && self.git.head(path).await.is_ok()
+            && path.join(".git").exists()
+            && self.checked_out(path).await?)
     }
 
     /// Whether the checkout of a worktree got to its end: a cut-off one has tracked files missing
@@ -216,8 +228,13 @@ impl Worktrees {
     /// # Errors
     /// [`GitError`].
     pub async fn strays(&self, known: &[PathBuf]) -> Result<Vec<PathBuf>, GitError> {
-        let mut strays: Vec<PathBuf> =
-            self.list().await?.into_iter().map(|l| l.path).filter(|p| p.starts_with(&self.trees_dir)).collect();
+        let mut strays: Vec<PathBuf> = self
+            .list()
+            .await?
+            .into_iter()
+            .map(|l| l.path)
+            .filter(|p| p.starts_with(&self.trees_dir))
+            .collect();
         if let Ok(entries) = std::fs::read_dir(&self.trees_dir) {
             strays.extend(entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()));
         }
@@ -242,28 +259,41 @@ impl Worktrees {
         args.push(path.as_os_str());
         let removed = self.git.ok(self.git.root(), &args).await;
         if let (Err(e), true) = (&removed, path.exists()) {
-            let unknown = matches!(e.kind, Kind::Missing) || e.message.contains("not a working tree");
+            let unknown =
+                matches!(e.kind, Kind::Missing) || e.message.contains("not a working tree");
             if !(unknown && force) {
                 return removed.map(drop);
             }
-            std::fs::remove_dir_all(path).map_err(|e| self.git.error("worktree remove", format!("{}: {e}", path.display()), Kind::Failed))?;
+            std::fs::remove_dir_all(path).map_err(|e| {
+                self.git.error("worktree remove", format!("{}: {e}", path.display()), Kind::Failed)
+            })?;
         }
         self.mend().await
     }
 
     async fn nothing_to_lose(&self, path: &Path) -> Result<(), GitError> {
-        let refuse = |message: String| Err(self.git.error("worktree remove", message, Kind::Refused));
+        let refuse =
+            |message: String| Err(self.git.error("worktree remove", message, Kind::Refused));
         let args = ["status", "--porcelain", "--untracked-files=normal"].map(OsStr::new);
         let out = self.git.ok(path, &args).await?;
         let status = out.stdout_text().to_owned();
         // `uv run` leaves a lock file in a repository that has none; it is nobody's work.
-        let lost: Vec<&str> = status.lines().filter(|l| !matches!(*l, "?? uv.lock" | "?? .venv/")).collect();
+        let lost: Vec<&str> =
+            status.lines().filter(|l| !matches!(*l, "?? uv.lock" | "?? .venv/")).collect();
         if let Some(first) = lost.first() {
-            return refuse(format!("{} has {} uncommitted change(s), such as {}", path.display(), lost.len(), first[3..].trim()));
+            return refuse(format!(
+                "{} has {} uncommitted change(s), such as {}",
+                path.display(),
+                lost.len(),
+                first[3..].trim()
+            ));
         }
         let unpushed = self.git.unpushed_count(path).await?;
         if unpushed > 0 {
-            return refuse(format!("{} has {unpushed} commit(s) that no remote has", path.display()));
+            return refuse(format!(
+                "{} has {unpushed} commit(s) that no remote has",
+                path.display()
+            ));
         }
         Ok(())
     }
@@ -282,19 +312,33 @@ impl Worktrees {
         let admin = self.git.common_dir().await?.join("worktrees");
         for entry in std::fs::read_dir(&admin).into_iter().flatten().flatten() {
             let dir = entry.path();
-            let text = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_default().trim().to_owned();
-            let tree = PathBuf::from(text("gitdir")).parent().map(Path::to_path_buf).unwrap_or_default();
+            let text = |name: &str| {
+                std::fs::read_to_string(dir.join(name)).unwrap_or_default().trim().to_owned()
+            };
+            let tree =
+                PathBuf::from(text("gitdir")).parent().map(Path::to_path_buf).unwrap_or_default();
             // A record that names no folder yet may be somebody else's `add`, running right now.
-            let old = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-            let abandoned = old.is_some_and(|age| age.as_millis() > u128::from(limits::GIT_HALF_MADE_MS));
-            let ours = tree.starts_with(&self.trees_dir) || (tree.as_os_str().is_empty() && abandoned);
-            let half_made = text("commondir").is_empty() || text("locked") == "initializing" || text("gitdir").is_empty();
+            let old =
+                entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+            let abandoned =
+                old.is_some_and(|age| age.as_millis() > u128::from(limits::GIT_HALF_MADE_MS));
+            let ours =
+                tree.starts_with(&self.trees_dir) || (tree.as_os_str().is_empty() && abandoned);
+            let half_made = text("commondir").is_empty()
+                || text("locked") == "initializing"
+                || text("gitdir").is_empty();
             if ours && half_made {
                 tracing::warn!(admin = %dir.display(), "removing a worktree whose making was cut off");
                 if tree.starts_with(&self.trees_dir) {
                     let _ = std::fs::remove_dir_all(&tree);
                 }
-                std::fs::remove_dir_all(&dir).map_err(|e| self.git.error("worktree prune", format!("{}: {e}", dir.display()), Kind::Failed))?;
+                std::fs::remove_dir_all(&dir).map_err(|e| {
+                    self.git.error(
+                        "worktree prune",
+                        format!("{}: {e}", dir.display()),
+                        Kind::Failed,
+                    )
+                })?;
             }
         }
         self.git.ok(self.git.root(), &["worktree", "prune"].map(OsStr::new)).await.map(drop)
@@ -308,7 +352,9 @@ impl Worktrees {
     pub async fn ensure_exclude(&self, patterns: &[String]) -> Result<(), GitError> {
         let _held = self.lock().await?;
         let file = self.git.common_dir().await?.join("info/exclude");
-        let failed = |e: std::io::Error| self.git.error("exclude", format!("{}: {e}", file.display()), Kind::Failed);
+        let failed = |e: std::io::Error| {
+            self.git.error("exclude", format!("{}: {e}", file.display()), Kind::Failed)
+        };
         let old = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -349,7 +395,12 @@ fn parse_list(text: &str) -> Vec<Listed> {
     for field in text.split('\0') {
         let (key, value) = field.split_once(' ').unwrap_or((field, ""));
         if key == "worktree" {
-            all.push(Listed { path: PathBuf::from(value), branch: None, prunable: false, locked: false });
+            all.push(Listed {
+                path: PathBuf::from(value),
+                branch: None,
+                prunable: false,
+                locked: false,
+            });
             continue;
         }
         let Some(last) = all.last_mut() else { continue };
@@ -373,7 +424,10 @@ mod tests {
         let one = with_block("*.swp\n", &patterns);
         assert_eq!(one, "*.swp\n# adwd begin\n/logs/\n# adwd end\n");
         assert_eq!(with_block(&one, &patterns), one);
-        assert_eq!(with_block(&format!("{one}x\n"), &["/a/".to_owned()]), "*.swp\nx\n# adwd begin\n/a/\n# adwd end\n");
+        assert_eq!(
+            with_block(&format!("{one}x\n"), &["/a/".to_owned()]),
+            "*.swp\nx\n# adwd begin\n/a/\n# adwd end\n"
+        );
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
+mod cli_daemon;
+mod cli_settings;
+mod cli_support;
 mod db;
 mod mcp_http;
 mod mcp_support;
 mod mcp_tools;
 mod mcp_unix;
 mod runs_process;
+mod runs_sql;
 mod support;

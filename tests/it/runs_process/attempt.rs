@@ -56,7 +56,8 @@ impl Attempt {
             log_cap_bytes: 1 << 20,
         };
         let names = ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "HOME"];
-        let env = names.iter().filter_map(|n| Some((OsString::from(n), std::env::var_os(n)?))).collect();
+        let env =
+            names.iter().filter_map(|n| Some((OsString::from(n), std::env::var_os(n)?))).collect();
         Attempt { folder, spec, env, scope: None }
     }
 

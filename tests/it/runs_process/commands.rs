@@ -5,8 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use adwd::runs::process::{Cmd, find_program, output, output_holding};
 use adwd::lock::{FileLock, is_locked};
+use adwd::runs::process::{Cmd, find_program, output, output_holding};
 
 use super::attempt::{lives, until};
 
@@ -46,13 +46,16 @@ async fn more_than_the_bound_is_read_and_dropped() {
 #[tokio::test]
 async fn a_command_past_its_limit_gets_term_before_kill_with_its_whole_group() {
     let folder = tempfile::tempdir().unwrap();
-    let mut cmd = sh("(trap '' TERM; echo $$ >&2; while :; do sleep 1; done) & echo $! > child; trap 'echo term; exit 0' TERM; while :; do sleep 0.05; done");
+    let mut cmd = sh(
+        "(trap '' TERM; echo $$ >&2; while :; do sleep 1; done) & echo $! > child; trap 'echo term; exit 0' TERM; while :; do sleep 0.05; done",
+    );
     cmd.cwd = Some(folder.path().to_path_buf());
     cmd.timeout_ms = 500;
     let out = output(&cmd).await.unwrap();
     assert!(out.timed_out && !out.success());
     assert_eq!(out.stdout_text(), "term\n");
-    let child: i32 = std::fs::read_to_string(folder.path().join("child")).unwrap().trim().parse().unwrap();
+    let child: i32 =
+        std::fs::read_to_string(folder.path().join("child")).unwrap().trim().parse().unwrap();
     until("end of the group", || adwd::runs::procfs::process(child).is_none().then_some(()));
 }
 
@@ -62,7 +65,8 @@ async fn giving_up_the_wait_ends_the_command() {
     let mut cmd = sh("trap '' TERM; echo $$ > up; while :; do sleep 1; done");
     cmd.cwd = Some(folder.path().to_path_buf());
     let up = folder.path().join("up");
-    let look = |path: &Path| std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<i32>().ok());
+    let look =
+        |path: &Path| std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<i32>().ok());
     let id = {
         let running = output(&cmd);
         let found = async {
@@ -85,7 +89,8 @@ async fn a_grandchild_with_the_pipe_does_not_hold_the_answer_back() {
     assert!(begun.elapsed() < Duration::from_secs(30));
     assert_eq!((out.code, out.stdout_text().as_str()), (Some(0), "done\n"));
     let pid: i32 = String::from_utf8(out.stderr).unwrap().trim().parse().unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
 }
 
 #[tokio::test]

@@ -40,7 +40,10 @@ async fn a_phase_starts_clean() {
     assert_eq!(mask("SigIgn:") & (1 << 12), 0, "{log}");
     assert!(log.contains(&format!("ADWD_ATTEMPT={}\n", attempt.dir().display())), "{log}");
     // Whoever started the tests may have leaked descriptors; the monitor adds none of its own.
-    let ours = log.lines().filter(|l| l.contains(" -> ") && l.contains(&*attempt.dir().to_string_lossy())).count();
+    let ours = log
+        .lines()
+        .filter(|l| l.contains(" -> ") && l.contains(&*attempt.dir().to_string_lossy()))
+        .count();
     assert_eq!(ours, 2, "only stdout and stderr are the log's:\n{log}");
     assert!(!log.contains("run.lock") && !log.contains("signalfd"), "a descriptor leaked:\n{log}");
 }
@@ -61,7 +64,9 @@ async fn launching_many_times_runs_the_phase_once() {
 async fn what_outlives_a_phase_is_swept_wherever_it_hid() {
     let hidden = "setsid sh -c 'setsid sh -c \"trap : TERM; echo \\$\\$ > deep; while :; do sleep 1; done\" </dev/null >/dev/null 2>&1 &' &";
     let bare = "setsid env -i sh -c 'echo $$ > bare; exec sleep 1000' </dev/null >/dev/null 2>&1 &";
-    let attempt = Attempt::sh(&format!("{hidden} {bare} while [ ! -s deep ] || [ ! -s bare ]; do sleep 0.02; done; cat go; exit 3"));
+    let attempt = Attempt::sh(&format!(
+        "{hidden} {bare} while [ ! -s deep ] || [ ! -s bare ]; do sleep 0.02; done; cat go; exit 3"
+    ));
     let fifo = attempt.cwd().join("go");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     attempt.start().await;
@@ -75,7 +80,9 @@ async fn what_outlives_a_phase_is_swept_wherever_it_hid() {
 
 #[tokio::test]
 async fn a_stop_is_taken_without_a_daemon_and_lets_the_leader_unwind() {
-    let attempt = Attempt::sh("trap 'echo saved > saved; exit 42' INT; echo $$ > up; while :; do sleep 0.05; done");
+    let attempt = Attempt::sh(
+        "trap 'echo saved > saved; exit 42' INT; echo $$ > up; while :; do sleep 0.05; done",
+    );
     attempt.start().await;
     attempt.sign("up");
     request_stop(&attempt.dir(), StopReason::Cancel).unwrap();
@@ -87,7 +94,9 @@ async fn a_stop_is_taken_without_a_daemon_and_lets_the_leader_unwind() {
 
 #[tokio::test]
 async fn who_ignores_every_request_is_killed() {
-    let mut attempt = Attempt::sh("trap '' INT TERM HUP; (setsid sleep 1000 & echo $! > child); echo $$ > up; while :; do sleep 1; done");
+    let mut attempt = Attempt::sh(
+        "trap '' INT TERM HUP; (setsid sleep 1000 & echo $! > child); echo $$ > up; while :; do sleep 1; done",
+    );
     attempt.spec.int_grace_ms = 100;
     attempt.spec.term_grace_ms = 100;
     attempt.start().await;
@@ -208,14 +217,16 @@ async fn the_monitor_is_reaped() {
 fn scope(attempt: &Attempt, script: &str) -> ScopeSpec {
     use std::os::unix::fs::PermissionsExt;
     let program = attempt.cwd().join("systemd-run");
-    std::fs::write(&program, format!("#!/bin/sh\necho \"$@\" > \"${{0%/*}}/asked\"\n{script}\n")).unwrap();
+    std::fs::write(&program, format!("#!/bin/sh\necho \"$@\" > \"${{0%/*}}/asked\"\n{script}\n"))
+        .unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     ScopeSpec { unit: "adw-x-plan-1".into(), program, user: false }
 }
 
 #[tokio::test]
 async fn a_scope_is_asked_for_and_done_without_where_it_fails() {
-    let become_it = format!("cd {0}; while [ \"$1\" != -- ]; do shift; done; shift; exec \"$@\"", "/");
+    let become_it =
+        format!("cd {0}; while [ \"$1\" != -- ]; do shift; done; shift; exec \"$@\"", "/");
     for script in [become_it.as_str(), "echo no bus >&2; exit 1"] {
         let mut attempt = Attempt::sh("echo ran");
         attempt.scope = Some(scope(&attempt, script));
@@ -223,7 +234,12 @@ async fn a_scope_is_asked_for_and_done_without_where_it_fails() {
         assert_eq!(attempt.end().await.code, Some(0));
         assert_eq!(attempt.log(), "ran\n");
         let asked = attempt.sign("asked");
-        assert!(asked.contains("--scope") && asked.contains("--unit=adw-x-plan-1 -- ") && !asked.contains("--user"), "{asked}");
+        assert!(
+            asked.contains("--scope")
+                && asked.contains("--unit=adw-x-plan-1 -- ")
+                && !asked.contains("--user"),
+            "{asked}"
+        );
     }
 }
 
@@ -231,12 +247,16 @@ async fn a_scope_is_asked_for_and_done_without_where_it_fails() {
 async fn without_a_control_group_nothing_escapes_either() {
     let unshare = find_program("unshare", std::env::var_os("PATH").unwrap_or_default().as_os_str());
     if !nix::unistd::geteuid().is_root() || unshare.is_none() {
-        eprintln!("SKIPPED: hiding the control groups takes root and unshare; an ordinary user has none anyway");
+        eprintln!(
+            "SKIPPED: hiding the control groups takes root and unshare; an ordinary user has none anyway"
+        );
         return;
     }
     let hide = "while [ \"$1\" != -- ]; do shift; done; shift
         exec unshare -m sh -c 'for m in $(awk \"/ - cgroup2 /{print \\$5}\" /proc/self/mountinfo); do umount -l $m; done; exec \"$@\"' sh \"$@\"";
-    let mut attempt = Attempt::sh("setsid sh -c 'trap \"\" TERM; echo $$ > deep; while :; do sleep 1; done' & while [ ! -s deep ]; do sleep 0.02; done; cat go");
+    let mut attempt = Attempt::sh(
+        "setsid sh -c 'trap \"\" TERM; echo $$ > deep; while :; do sleep 1; done' & while [ ! -s deep ]; do sleep 0.02; done; cat go",
+    );
     attempt.scope = Some(scope(&attempt, hide));
     let fifo = attempt.cwd().join("go");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -252,7 +272,8 @@ async fn without_a_control_group_nothing_escapes_either() {
 #[tokio::test]
 async fn a_script_under_uv_unwinds_when_it_is_stopped() {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let Some(uv) = find_program("uv", &path).or_else(|| find_program("/tmp/uvvenv/bin/uv", &path)) else {
+    let Some(uv) = find_program("uv", &path).or_else(|| find_program("/tmp/uvvenv/bin/uv", &path))
+    else {
         eprintln!("SKIPPED: no uv on the PATH; `pip install uv` brings it");
         return;
     };
@@ -268,7 +289,11 @@ async fn a_script_under_uv_unwinds_when_it_is_stopped() {
     request_stop(&attempt.dir(), StopReason::Cancel).unwrap();
     let exit = attempt.end().await;
     assert_eq!((exit.code, exit.signal, exit.stopped), (Some(130), None, Some(StopReason::Cancel)));
-    assert!(attempt.log().contains("ADW_ID=abc12345\n") && attempt.log().contains("unwound\n"), "{}", attempt.log());
+    assert!(
+        attempt.log().contains("ADW_ID=abc12345\n") && attempt.log().contains("unwound\n"),
+        "{}",
+        attempt.log()
+    );
     assert!(!lives(agent));
 }
 

@@ -7,7 +7,8 @@ use super::attempt::{Attempt, lives, until};
 
 #[tokio::test]
 async fn the_lock_lives_as_long_as_the_tree_and_then_the_attempt_has_vanished() {
-    let attempt = Attempt::sh("echo run >> runs; echo $$ > up; while [ ! -e go ]; do sleep 0.02; done");
+    let attempt =
+        Attempt::sh("echo run >> runs; echo $$ > up; while [ ! -e go ]; do sleep 0.02; done");
     attempt.start().await;
     attempt.sign("up");
     let start = attempt.kill_monitor();
@@ -32,7 +33,8 @@ async fn orphans_are_found_and_ended_wherever_they_hid() {
          trap 'echo x > unwound; exit' INT; echo $$ > up; while :; do sleep 0.05; done",
     );
     attempt.start().await;
-    let (deep, bare, up) = (attempt.process("deep"), attempt.process("bare"), attempt.process("up"));
+    let (deep, bare, up) =
+        (attempt.process("deep"), attempt.process("bare"), attempt.process("up"));
     let start = attempt.kill_monitor();
     let ended = end_orphans(&attempt.dir(), &start, 300).await;
     assert!(ended >= 3, "{ended}");
@@ -50,14 +52,18 @@ async fn a_stranger_is_never_touched() {
     let mut start = attempt.kill_monitor();
     // A stranger that has the marks of another attempt, and the numbers of this one by accident.
     let other = attempt.dir().with_file_name("other");
-    let mut stranger = std::process::Command::new("sleep").arg("1000").env(MARK, &other).spawn().unwrap();
+    let mut stranger =
+        std::process::Command::new("sleep").arg("1000").env(MARK, &other).spawn().unwrap();
     let pid = i32::try_from(stranger.id()).unwrap();
     let recycled = adwd::runs::records::Identity { pid, start_ticks: 1 };
     std::fs::write(attempt.cwd().join("go"), "").unwrap();
     until("end of the tree", || matches!(attempt.probe(), Probe::Vanished(_)).then_some(()));
     assert_eq!(end_orphans(&attempt.dir(), &start, 100).await, 0);
     start.child = Some(recycled);
-    start.monitor = adwd::runs::records::Identity { pid: nix::unistd::getsid(None).unwrap().as_raw(), start_ticks: 1 };
+    start.monitor = adwd::runs::records::Identity {
+        pid: nix::unistd::getsid(None).unwrap().as_raw(),
+        start_ticks: 1,
+    };
     assert_eq!(end_orphans(&attempt.dir(), &start, 100).await, 0);
     assert!(stranger.try_wait().unwrap().is_none(), "a stranger was ended");
     stranger.kill().unwrap();
