@@ -8,6 +8,7 @@ mod mcp_http;
 mod mcp_support;
 mod mcp_tools;
 mod mcp_unix;
+mod runs_git;
 mod runs_process;
 mod runs_sql;
 mod support;
