@@ -20,7 +20,9 @@ pub(crate) async fn round(ctx: &Arc<Ctx>) {
     loop {
         let rows = match sql::ended_with_worktree(ctx.db(), &ctx.deps.host, after).await {
             Ok(rows) => rows,
-            Err(e) => return tracing::error!("worktrees of ended runs could not be looked at: {e}"),
+            Err(e) => {
+                return tracing::error!("worktrees of ended runs could not be looked at: {e}");
+            }
         };
         let Some(last) = rows.last() else { return };
         after = last.seq;
