@@ -275,6 +275,8 @@ async fn store(ctx: &Ctx, caller: &Caller, valid: &Valid, tool: &str) -> Result<
     let adw_id =
         valid.adw_id.clone().unwrap_or_else(|| RunId::generate(ctx.deps.rng.as_ref()).to_string());
     let mut tx = ctx.db().begin().await?;
+    // First of all: on PostgreSQL the counter's row keeps two triggers from counting at once.
+    let seq = tx.next_counter("runs").await?;
     let waiting = sql::waiting(&mut tx, &ctx.deps.host).await?;
     let max = i64::from(ctx.config().limits.queue_max);
     if waiting >= max {
@@ -282,7 +284,7 @@ async fn store(ctx: &Ctx, caller: &Caller, valid: &Valid, tool: &str) -> Result<
     }
     let phases = serde_json::json!(valid.phases).to_string();
     let row = RunRow {
-        seq: tx.next_counter("runs").await?,
+        seq,
         project: valid.project.name.clone(),
         issue_number: valid.issue.clone(),
         host: ctx.deps.host.clone(),
