@@ -113,7 +113,7 @@ fn answers_of_the_daemon_have_exit_codes_and_hints_in_shell_words() {
     assert!(unknown.err.contains("hint: call `adwd list` to see"), "{unknown:?}");
     assert_eq!(world.run(&["--json", "wait", "nobody00"]).ended(5).json()["error"]["code"], "unknown_run");
     world.run(&["logs", "nobody00"]).ended(5);
-    assert!(world.run(&["cancel", "../../x"]).ended(2).err.contains("adw_id"));
+    world.run(&["cancel", "../../x"]).ended(5);
     assert!(world.run(&["trigger", "1"]).ended(5).err.contains("project add"));
     world.run(&["trigger", "1", "--project", "nope"]).ended(5);
     let page = world.run(&["--json", "list"]).ended(0).json();
