@@ -25,6 +25,8 @@ mod query;
 pub mod records;
 pub mod run;
 pub mod sql;
+mod sql_keys;
+mod sql_rows;
 pub mod state_file;
 mod steer;
 pub mod supervisor;

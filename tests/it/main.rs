@@ -8,4 +8,5 @@ mod mcp_http;
 mod mcp_support;
 mod mcp_tools;
 mod mcp_unix;
+mod runs_sql;
 mod support;
