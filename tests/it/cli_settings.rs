@@ -9,7 +9,25 @@ fn every_command_has_help_with_an_example_and_the_long_help_tells_the_exit_codes
     for text in ["Exit codes:", "130  interrupted", "adwd trigger 42 --wait"] {
         assert!(help.contains(text), "{text}: {help}");
     }
-    for command in ["serve", "stop", "stdio", "trigger", "phase", "list", "state", "logs", "cancel", "resume", "wait", "project", "doctor", "config", "demo", "service", "completions"] {
+    for command in [
+        "serve",
+        "stop",
+        "stdio",
+        "trigger",
+        "phase",
+        "list",
+        "state",
+        "logs",
+        "cancel",
+        "resume",
+        "wait",
+        "project",
+        "doctor",
+        "config",
+        "demo",
+        "service",
+        "completions",
+    ] {
         let help = world.run(&[command, "--help"]).ended(0).out;
         assert!(help.contains("Example"), "{command}: {help}");
     }
@@ -19,7 +37,9 @@ fn every_command_has_help_with_an_example_and_the_long_help_tells_the_exit_codes
 #[test]
 fn completions_are_scripts_of_their_shell() {
     let world = World::new();
-    for (shell, sign) in [("bash", "complete -F"), ("zsh", "#compdef adwd"), ("fish", "complete -c adwd")] {
+    for (shell, sign) in
+        [("bash", "complete -F"), ("zsh", "#compdef adwd"), ("fish", "complete -c adwd")]
+    {
         let script = world.run(&["completions", shell]).ended(0).out;
         assert!(script.contains(sign) && script.contains("trigger"), "{shell}");
     }
@@ -47,7 +67,10 @@ fn config_says_where_each_value_came_from_and_what_is_wrong_with_one() {
     let wrong = world.run(&["--json", "config", "check"]).ended(2).json();
     assert_eq!(wrong["error"]["code"], "configuration");
     let message = wrong["error"]["message"].as_str().unwrap();
-    assert!(message.contains("config.toml:2") && message.contains("limits.max_running"), "{message}");
+    assert!(
+        message.contains("config.toml:2") && message.contains("limits.max_running"),
+        "{message}"
+    );
     // What mends it must work meanwhile.
     world.run(&["config", "example"]).ended(0);
 }
@@ -55,7 +78,16 @@ fn config_says_where_each_value_came_from_and_what_is_wrong_with_one() {
 #[test]
 fn without_a_daemon_reading_says_how_to_start_one_and_no_start_is_obeyed() {
     let world = World::new();
-    for args in [&["list"][..], &["state", "x"], &["wait", "x"], &["logs", "x"], &["cancel", "x"], &["project", "list"], &["--no-start", "trigger", "1"], &["--no-start", "stdio"]] {
+    for args in [
+        &["list"][..],
+        &["state", "x"],
+        &["wait", "x"],
+        &["logs", "x"],
+        &["cancel", "x"],
+        &["project", "list"],
+        &["--no-start", "trigger", "1"],
+        &["--no-start", "stdio"],
+    ] {
         let done = world.run(args).ended(3);
         assert!(done.err.contains("adwd serve") && done.out.is_empty(), "{args:?}: {done:?}");
     }
@@ -117,11 +149,24 @@ fn doctor_names_what_is_missing_and_how_to_mend_it() {
     let report = done.json();
     let check = |name: &str| {
         let all = report["checks"].as_array().unwrap();
-        all.iter().find(|c| c["check"] == name).unwrap_or_else(|| panic!("{name}: {report:#}")).clone()
+        all.iter()
+            .find(|c| c["check"] == name)
+            .unwrap_or_else(|| panic!("{name}: {report:#}"))
+            .clone()
     };
     assert_eq!(check("uv")["level"], "fail");
     assert!(check("uv")["mend"].as_str().unwrap().contains("doctor --fix"));
-    for name in ["state_dir", "git", "clock", "repository", "profile", "scripts", "worktrees", "base", "strays"] {
+    for name in [
+        "state_dir",
+        "git",
+        "clock",
+        "repository",
+        "profile",
+        "scripts",
+        "worktrees",
+        "base",
+        "strays",
+    ] {
         assert_eq!(check(name)["level"], "ok", "{name}: {report:#}");
     }
 }

@@ -194,7 +194,8 @@ pub fn uv_folder() -> PathBuf {
             let state = Path::new(env!("CARGO_TARGET_TMPDIR")).join("uv-for-tests");
             let path = std::env::var_os("PATH");
             let found = adwd::uv::locate(None, path.as_deref(), &state).unwrap_or_else(|| {
-                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+                let runtime =
+                    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
                 let env = std::env::vars().collect();
                 runtime.block_on(adwd::uv::provision(&state, &env, adwd::tool::run_step)).unwrap()
             });
