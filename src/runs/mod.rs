@@ -246,7 +246,8 @@ impl Runs {
             expected,
         };
         if let Some(asked) = asked {
-            let name = asked.parse::<ProjectName>().map_err(|e| invalid(asked, e.to_string()))?;
+            let name =
+                asked.parse::<ProjectName>().map_err(|e| invalid(asked, e.expected.to_owned()))?;
             return match self.ctx.project(asked) {
                 Some(taken) => Err(invalid(
                     asked,

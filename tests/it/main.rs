@@ -8,5 +8,6 @@ mod mcp_http;
 mod mcp_support;
 mod mcp_tools;
 mod mcp_unix;
+mod python;
 mod runs_sql;
 mod support;
