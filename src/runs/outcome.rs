@@ -278,10 +278,10 @@ fn by_code(e: &Evidence, code: i32) -> Failure {
     if e.our_codes || matches!(code, 130 | 137 | 143) {
         let (class, sentence, retryable) = code_meaning(code);
         return match &e.error {
-            Some(err)
-                if err.phase.as_deref().is_none_or(|p| p == e.phase) && !matches!(code, 137) =>
-            {
-                failure(e, class, format!("{sentence}: {}", err.message), err.retryable)
+            // The script's own sentence says more than the code's; its class may be finer too (an
+            // issue that is not there is no fault of the forge).
+            Some(err) if err.phase.as_deref().is_none_or(|p| p == e.phase) && code != 137 => {
+                failure(e, err.class.unwrap_or(class), err.message.clone(), err.retryable)
             }
             _ => failure(e, class, format!("{sentence} ({} exited {code})", e.phase), retryable),
         };
