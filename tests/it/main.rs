@@ -1,8 +1,10 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
 mod db;
+mod e2e_transports;
 mod mcp_http;
 mod mcp_support;
 mod mcp_tools;
 mod mcp_unix;
 mod support;
+mod world;
