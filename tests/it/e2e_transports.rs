@@ -4,18 +4,18 @@
 use serde_json::{Value, json};
 
 use crate::mcp_support::{Client, Era, ok};
-use crate::world::{Repo, World, state, wait_status};
+use crate::world::{Repo, World, wait_removed, wait_status};
 
 /// What a completed run of issue 1 with the `patch` agent leaves on disk and in the database.
 async fn assert_complete(world: &World, repo: &Repo, run: &Value) {
     let id = run["adw_id"].as_str().unwrap();
+    assert_eq!(run["worktree"], "removed", "{run:#}");
     assert_eq!(run["status"], "completed", "{run:#}");
     assert_eq!(run["issue_number"], "1");
     assert_eq!(run["issue_title"], "Add notes/1.txt");
     assert_eq!(run["issue_class"], "/feature");
     assert_eq!(run["origin"], "daemon");
     assert_eq!(run["project"], "shop");
-    assert_eq!(run["worktree"], "removed", "{run:#}");
     let branch = format!("feature-1-{id}");
     assert_eq!(run["branch"], branch.as_str());
     assert_eq!(run["base_branch"], "main");
@@ -57,7 +57,8 @@ async fn over(world: &World, repo: &Repo, client: &Client) {
     let started = ok(client, "trigger_adw_workflow", json!({ "issue_number": "1" })).await;
     assert_eq!(started["status"], "pending", "{started:#}");
     let id = started["adw_id"].as_str().unwrap();
-    let run = wait_status(client, id, "completed").await;
+    wait_status(client, id, "completed").await;
+    let run = wait_removed(client, id).await;
     assert_complete(world, repo, &run).await;
 }
 
@@ -99,7 +100,8 @@ async fn over_stdio_of_an_adwd_child() {
     let client = daemon.stdio_client(Era::Legacy).await;
     let started = ok(&client, "trigger_adw_workflow", json!({ "issue_number": 1 })).await;
     let id = started["adw_id"].as_str().unwrap();
-    let run = wait_status(&client, id, "completed").await;
+    wait_status(&client, id, "completed").await;
+    let run = wait_removed(&client, id).await;
     client.cancel().await.unwrap();
     assert_complete(&world, &repo, &run).await;
 }
@@ -111,7 +113,8 @@ async fn from_the_shell() {
     let daemon = world.daemon().await;
     let ran = world.cli_in(&repo.root, &["trigger", "1", "--wait", "--json"]).await.with_code(0);
     let answer = ran.json();
-    let run = state(&daemon.client().await, answer["adw_id"].as_str().unwrap()).await;
+    let id = answer["adw_id"].as_str().unwrap();
+    let run = wait_removed(&daemon.client().await, id).await;
     assert_eq!(answer["status"], "completed");
     assert_eq!(run["triggered_by"], "cli", "{run:#}");
     assert_complete(&world, &repo, &run).await;

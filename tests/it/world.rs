@@ -5,14 +5,16 @@
 //! When a world is dropped, every process that was started in it is ended and the folder removed.
 //! Where the test process itself is killed, a watchdog shell does the same.
 
+// Not every test file needs everything.
+#![allow(dead_code)]
 // Tests may start processes; the ban is for the program.
 #![allow(clippy::disallowed_methods)]
 
 pub mod agent;
 pub mod daemon;
+mod ground;
 pub mod procs;
 pub mod repo;
-mod ground;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -260,7 +262,10 @@ impl World {
         let mut words = String::new();
         let logs = fs::read_dir(self.state_dir().join("logs")).into_iter().flatten().flatten();
         let mut files: Vec<PathBuf> = logs.map(|entry| entry.path()).collect();
-        files.extend([self.path("daemon.err"), self.state_dir().join("daemon.out")]);
+        files.retain(|path| !path.is_symlink());
+        files.push(self.state_dir().join("daemon.out"));
+        files.extend((1..=9).map(|n| self.path(&format!("daemon-{n}.err"))));
+        files.retain(|path| path.exists());
         for file in files {
             let text = fs::read_to_string(&file).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
@@ -332,7 +337,20 @@ pub async fn wait_status(client: &Client, id: &str, status: &str) -> Value {
 pub async fn wait_ended(client: &Client, id: &str) -> Value {
     eventually(&format!("run {id} ended"), RUN, async || {
         let run = state(client, id).await;
-        if is_end(run["status"].as_str().unwrap_or_default()) { Ok(run) } else { Err(run.to_string()) }
+        if is_end(run["status"].as_str().unwrap_or_default()) {
+            Ok(run)
+        } else {
+            Err(run.to_string())
+        }
+    })
+    .await
+}
+
+/// Waits until an ended run's worktree is gone: that comes just after the end.
+pub async fn wait_removed(client: &Client, id: &str) -> Value {
+    eventually(&format!("the worktree of run {id} is removed"), SOON, async || {
+        let run = state(client, id).await;
+        if run["worktree"] == "removed" { Ok(run) } else { Err(run.to_string()) }
     })
     .await
 }

@@ -20,20 +20,20 @@ use crate::mcp_support::{Client, Ear, Era};
 pub struct Daemon<'w> {
     world: &'w World,
     child: Option<Child>,
+    starts: u32,
 }
 
 impl<'w> Daemon<'w> {
     pub(super) fn of(world: &'w World) -> Daemon<'w> {
-        Daemon { world, child: None }
+        Daemon { world, child: None, starts: 0 }
     }
 
     /// Starts it and waits until it answers on its socket.
     pub async fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
-        let open = |name: &str| {
-            let path = self.world.path(name);
-            fs::OpenOptions::new().create(true).append(true).open(path).unwrap()
-        };
+        self.starts += 1;
+        let said = self.world.path(&format!("daemon-{}.err", self.starts));
+        let stderr = fs::File::create(&said).unwrap();
         let child = Command::new(ADWD)
             .arg("serve")
             .current_dir(&self.world.root)
@@ -41,18 +41,18 @@ impl<'w> Daemon<'w> {
             .envs(self.world.env())
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(open("daemon.out"))
-            .stderr(open("daemon.err"))
+            .stdout(stderr.try_clone().unwrap())
+            .stderr(stderr)
             .spawn()
             .expect("the daemon starts");
-        self.child = Some(child);
-        let socket = self.world.socket();
-        let child = self.child.as_mut().unwrap();
-        eventually("the daemon answers", SOON, async || {
+        let child = self.child.insert(child);
+        // Its word, not the first connection: the socket is open before HTTP is.
+        eventually("the daemon is ready", SOON, async || {
+            let said = fs::read_to_string(&said).unwrap();
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("the daemon ended at once: {status}");
+                panic!("the daemon ended at once: {status}: {said}");
             }
-            UnixStream::connect(&socket).await.map(drop).map_err(|e| e.to_string())
+            if said.contains(" ready: ") { Ok(()) } else { Err(said) }
         })
         .await;
     }
