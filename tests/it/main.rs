@@ -1,6 +1,8 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
 mod db;
+mod e2e_many;
+mod e2e_refusals;
 mod e2e_transports;
 mod mcp_http;
 mod mcp_support;

@@ -15,6 +15,7 @@ pub mod daemon;
 mod ground;
 pub mod procs;
 pub mod repo;
+pub mod snapshot;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -140,6 +141,15 @@ impl World {
     /// The daemon's socket.
     pub fn socket(&self) -> PathBuf {
         self.path("run/adwd/adwd.sock")
+    }
+
+    /// The daemon's database.
+    pub fn database_url(&self) -> String {
+        let set = self.settings.lock().unwrap().get("database_url").cloned();
+        set.map_or_else(
+            || format!("sqlite:{}", self.state_dir().join("adwd.db").display()),
+            |toml| serde_json::from_str(&toml).unwrap(),
+        )
     }
 
     /// The configuration file.
