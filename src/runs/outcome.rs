@@ -282,9 +282,12 @@ fn by_code(e: &Evidence, code: i32) -> Failure {
                 if err.phase.as_deref().is_none_or(|p| p == e.phase) && !matches!(code, 137) =>
             {
                 // The scripts' own class is finer than the code: an issue that is not there has
-                // the code of the forge, and is no fault of the forge.
+                // the code of the forge, and is no fault of the forge. Limits and stops are ours to
+                // name: an agent's own time limit is a failure of the agent, which may heal.
+                let ours =
+                    matches!(err.class, Some(FailureClass::Timeout | FailureClass::Cancelled));
                 match err.class {
-                    Some(finer) if finer != class && !matches!(code, 130 | 143) => {
+                    Some(finer) if finer != class && !ours && !matches!(code, 130 | 143) => {
                         failure(e, finer, err.message.clone(), err.retryable)
                     }
                     _ => failure(e, class, format!("{sentence}: {}", err.message), err.retryable),
@@ -499,8 +502,12 @@ mod tests {
             verdict.failure().unwrap().clone()
         };
         let missing = of(30, FailureClass::Validation);
-        assert_eq!((missing.class, missing.message.as_str()), (FailureClass::Validation, "issue 404 not found"));
-        assert_eq!(of(21, FailureClass::Timeout).class, FailureClass::Timeout);
+        assert_eq!(
+            (missing.class, missing.message.as_str()),
+            (FailureClass::Validation, "issue 404 not found")
+        );
+        assert_eq!(of(20, FailureClass::Environment).class, FailureClass::Environment);
+        assert_eq!(of(21, FailureClass::Timeout).class, FailureClass::Agent);
         assert_eq!(of(143, FailureClass::Internal).class, FailureClass::Cancelled);
     }
 
