@@ -140,7 +140,10 @@ async fn follow(
             Probe::Ended(exit) => {
                 return judge(ctx, project, row, attempt, watch, Some(exit)).await;
             }
-            Probe::NotStarted | Probe::Vanished(_) => {
+            Probe::NotStarted => return judge(ctx, project, row, attempt, watch, None).await,
+            Probe::Vanished(start) => {
+                // A free lock proves that nobody holds the log; who redirected its output may live.
+                end_without_monitor(ctx, &watch.dir, start.as_ref()).await;
                 return judge(ctx, project, row, attempt, watch, None).await;
             }
             Probe::Live { start, monitor_alive } => {
@@ -181,7 +184,9 @@ async fn stop_asked(ctx: &Ctx, adw_id: &str) -> Result<bool, RunsError> {
 async fn end_without_monitor(ctx: &Ctx, dir: &Path, start: Option<&StartRecord>) {
     if let Some(start) = start {
         let ended = process::end_orphans(dir, start, ctx.config().stop.term_grace_ms).await;
-        tracing::warn!(dir = %dir.display(), ended, "ended processes whose monitor had died");
+        if ended > 0 {
+            tracing::warn!(dir = %dir.display(), ended, "ended processes whose monitor had died");
+        }
     }
 }
 

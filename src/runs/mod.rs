@@ -4,6 +4,7 @@
 //! [`view`]; nothing above knows the database, the processes or the files behind them.
 
 mod attend;
+pub mod cgroup;
 mod ctx;
 pub mod detach;
 mod driver;

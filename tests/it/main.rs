@@ -14,6 +14,7 @@ mod mcp_support;
 mod mcp_tools;
 mod mcp_unix;
 mod python;
+mod runs_process;
 mod runs_sql;
 mod support;
 mod world;
