@@ -77,7 +77,12 @@ impl Dispatcher {
         let mut effects = vec![];
         let mut total = 0_u32;
         let mut per_project: BTreeMap<&str, u32> = BTreeMap::new();
-        for run in active.iter().filter(|r| r.status != RunStatus::Queued && r.project_max > 0) {
+        // A stop is seen through also where the project is not served any more.
+        let moves = |r: &&ActiveRun| {
+            r.status == RunStatus::Stopping
+                || (r.status != RunStatus::Queued && r.project_max > 0)
+        };
+        for run in active.iter().filter(moves) {
             total += 1;
             *per_project.entry(&run.project).or_default() += 1;
             if self.driven.insert(run.adw_id.clone()) {
@@ -265,6 +270,9 @@ mod tests {
             d.handle(Event::Scanned(vec![gone, run("b", "p", RunStatus::Queued)])),
             [Effect::Admit("b".into())]
         );
+        let mut stopping = run("c", "gone", RunStatus::Stopping);
+        stopping.project_max = 0;
+        assert_eq!(d.handle(Event::Scanned(vec![stopping])), [Effect::Drive("c".into())]);
     }
 
     proptest! {
