@@ -1,8 +1,13 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
 mod db;
+mod e2e_external;
+mod e2e_looking;
 mod e2e_many;
+mod e2e_preflight;
 mod e2e_refusals;
+mod e2e_stdio;
+mod e2e_steer;
 mod e2e_transports;
 mod mcp_http;
 mod mcp_support;
