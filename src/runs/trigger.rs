@@ -12,6 +12,7 @@ use super::sql::{self, Requeue, RunRow};
 use super::view::{Caller, RunStatus, TriggerRequest, Triggered};
 use super::{query, steer};
 use crate::clock::Millis;
+use crate::db::Tx;
 use crate::ids::{IssueNumber, PhaseName, RunId};
 use crate::limits;
 
@@ -270,18 +271,24 @@ impl RunRow {
     }
 }
 
+/// Refuses one more waiting run where the queue is full.
+pub(super) async fn room_in_queue(ctx: &Ctx, tx: &mut Tx) -> Result<(), RunsError> {
+    let waiting = sql::waiting(tx, &ctx.deps.host).await?;
+    let max = i64::from(ctx.config().limits.queue_max);
+    if waiting >= max {
+        return Err(RunsError::QueueFull { waiting, max });
+    }
+    Ok(())
+}
+
 async fn store(ctx: &Ctx, caller: &Caller, valid: &Valid, tool: &str) -> Result<String, RunsError> {
     let now = ctx.now();
     let adw_id =
         valid.adw_id.clone().unwrap_or_else(|| RunId::generate(ctx.deps.rng.as_ref()).to_string());
     let mut tx = ctx.db().begin().await?;
-    // First of all: on PostgreSQL the counter's row keeps two triggers from counting at once.
+    // The counter first: it lets one trigger at a time pass, so each sees the others in the queue.
     let seq = tx.next_counter("runs").await?;
-    let waiting = sql::waiting(&mut tx, &ctx.deps.host).await?;
-    let max = i64::from(ctx.config().limits.queue_max);
-    if waiting >= max {
-        return Err(RunsError::QueueFull { waiting, max });
-    }
+    room_in_queue(ctx, &mut tx).await?;
     let phases = serde_json::json!(valid.phases).to_string();
     let row = RunRow {
         seq,
