@@ -116,6 +116,10 @@ pub const GIT_ADD_PAUSE_MS: u64 = 50;
 pub const REMOVE_TRIES_COUNT: u32 = 10;
 /// Pause between two of them.
 pub const REMOVE_PAUSE_MS: u64 = 100;
+/// How long mending a repository may hold up the daemon's start.
+pub const GIT_REPAIR_MS: u64 = 10_000;
+/// How long a worktree that could not be removed is left alone.
+pub const JANITOR_AGAIN_MS: u64 = 600_000;
 /// A worktree's record that names no folder for so long was left by a crash.
 pub const GIT_HALF_MADE_MS: u64 = 10_000;
 /// An empty `commondir` is filled within the same moment, or never: it poisons the repository.
@@ -147,6 +151,8 @@ pub const WATCH_POLL_MS: u64 = 1_000;
 pub const MONITOR_LOCK_MS: u64 = 2_000;
 /// How long a monitor may take to begin.
 pub const MONITOR_BEGIN_MS: u64 = 15_000;
+/// How long after the end of its ladder a monitor that was asked to stop counts as stuck.
+pub const MONITOR_STUCK_MS: u64 = 5_000;
 /// How often a monitor looks for stop requests and limits.
 pub const MONITOR_TICK_MS: u16 = 250;
 /// The same while it ends its tree.

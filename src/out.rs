@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Color, ContentArrangement, Table};
 use serde::Serialize;
 
@@ -141,7 +141,7 @@ impl Out {
             return;
         }
         let mut table = Table::new();
-        table.load_preset(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(header.iter().map(|h| {
             let head = comfy_table::Cell::new(h);
             if self.colours { head.add_attribute(Attribute::Bold) } else { head }
@@ -149,7 +149,8 @@ impl Out {
         for row in rows {
             table.add_row(row.iter().map(|c| self.styled(c)));
         }
-        self.raw(&format!("{table}\n"));
+        // Without borders and without wrapping: a path or an address can be copied in one piece.
+        self.raw(&format!("{}\n", table.trim_fmt()));
     }
 
     /// A word in its colour, for a line of one's own.

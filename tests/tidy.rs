@@ -52,12 +52,8 @@ const PROCESS_FILES: &[&str] = &["runs/process.rs", "runs/monitor.rs", "runs/det
 
 /// What may be at the top level besides dot-files.
 const TOP_LEVEL: &[&str] = &[
-    "Cargo.lock",
     "Cargo.toml",
     "README.md",
-    "LICENSE",
-    "LICENSE-APACHE",
-    "LICENSE-MIT",
     "automation",
     "logs",
     "migrations",
@@ -66,7 +62,7 @@ const TOP_LEVEL: &[&str] = &[
 ];
 
 /// What git ignores at the top level.
-const IGNORED: &[&str] = &["target"];
+const IGNORED: &[&str] = &["target", "Cargo.lock"];
 
 struct Source {
     /// Relative to `src/`.

@@ -145,6 +145,7 @@ pub fn run(out: &Out, run: &RunView, now: Millis) {
             );
         }
     }
+    add("skipped", run.skip_reason.clone(), Tone::Plain);
     add("state file", run.state_problem.clone(), Tone::Bad);
     for (name, value, tone) in &rows {
         if person {

@@ -61,6 +61,10 @@ async fn answer(cx: &Cx, client: Client, triggered: Triggered, given: &Common) -
         cx.out.json(&triggered);
     } else {
         render::triggered(&cx.out, &triggered);
+        // A script's columns hold no sentence; the reason must not get lost with it.
+        if let Some(failure) = triggered.failure.as_ref().filter(|_| !cx.out.is_terminal()) {
+            cx.out.note(&format!("adwd: {}: {}", failure.class.as_str(), failure.message));
+        }
     }
     let failed = RunStatus::parse(&triggered.status).is_some_and(watch::ended_badly);
     Ok(if failed { exit::FAILED } else { exit::OK })

@@ -229,7 +229,7 @@ async fn one_log(cx: &Cx, client: &Client, given: &Logs) -> Result<u8, Fail> {
         let more = given.all && page.more && !cx.out.is_gone();
         asked = arguments(vec![
             ("adw_id", Some(json!(given.id))),
-            ("phase", Some(json!(page.phase))),
+            ("phase", given.phase.as_ref().map(|p| json!(p))),
             ("after", Some(json!(page.next))),
             ("limit", Some(json!(PAGE_LINES))),
         ]);
@@ -286,7 +286,7 @@ async fn follow(cx: &Cx, client: &Client, given: &Logs) -> Result<u8, Fail> {
         }
         let mut after = arguments(vec![
             ("adw_id", Some(json!(given.id))),
-            ("phase", Some(json!(page.phase))),
+            ("phase", given.phase.as_ref().map(|p| json!(p))),
             ("after", Some(json!(page.next))),
             ("limit", Some(json!(PAGE_LINES))),
         ]);

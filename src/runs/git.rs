@@ -200,7 +200,7 @@ impl Git {
         let operation =
             args.iter().take(2).map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let all = String::from_utf8_lossy(&out.stderr).into_owned();
-        let message = out.last_error_line();
+        let message = cause(&all);
         Err(self.error(
             &operation,
             if message.is_empty() { format!("failed with code {:?}", out.code) } else { message },
@@ -429,6 +429,25 @@ impl Git {
     }
 }
 
+/// The line of git's words that names the cause. The last one seldom does: after a failed fetch it
+/// is "and the repository exists.", after a refused push a hint.
+fn cause(stderr: &str) -> String {
+    const ADVICE: [&str; 3] = [
+        "hint:",
+        "Please make sure you have the correct access rights",
+        "and the repository exists.",
+    ];
+    const SUMMARY: &str = "fatal: Could not read from remote repository.";
+    let lines = || {
+        let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+        lines.filter(|line| !ADVICE.iter().any(|advice| line.starts_with(advice)))
+    };
+    let telling = |line: &&str| *line != SUMMARY;
+    let fault = |line: &&str| line.starts_with("fatal:") || line.starts_with("error:");
+    let found = lines().filter(telling).find(fault).or_else(|| lines().filter(telling).last());
+    found.or_else(|| lines().last()).unwrap_or_default().to_owned()
+}
+
 /// What kind of trouble git's words tell of.
 fn kind_of(stderr: &str) -> Kind {
     let low = stderr.to_ascii_lowercase();
@@ -477,6 +496,21 @@ fn kind_of(stderr: &str) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_that_names_the_cause_is_shown() {
+        let advice = "fatal: Could not read from remote repository.\n\nPlease make sure you have the \
+                      correct access rights\nand the repository exists.\n";
+        let absent = "fatal: '/x' does not appear to be a git repository";
+        assert_eq!(cause(&format!("{absent}\n{advice}")), absent);
+        let ssh = "ssh: connect to host x port 22: Connection refused";
+        assert_eq!(cause(&format!("{ssh}\n{advice}")), ssh);
+        assert_eq!(cause(advice), "fatal: Could not read from remote repository.");
+        let added =
+            "Preparing worktree (detached HEAD 1)\nfatal: 'x' already exists\nhint: use -f\n";
+        assert_eq!(cause(added), "fatal: 'x' already exists");
+        assert_eq!((cause(""), cause("well\n\n")), (String::new(), "well".to_owned()));
+    }
 
     #[test]
     fn gits_words_are_told_apart() {

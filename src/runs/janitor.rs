@@ -26,8 +26,8 @@ pub(crate) async fn round(ctx: &Arc<Ctx>) {
         };
         let Some(last) = rows.last() else { return };
         after = last.seq;
-        for row in rows {
-            if let Err(e) = clean(ctx, &row).await {
+        for row in rows.iter().filter(|r| !ctx.is_put_off(&r.adw_id)) {
+            if let Err(e) = clean(ctx, row).await {
                 tracing::warn!(adw_id = row.adw_id, "worktree stays for now: {e}");
             }
         }
@@ -87,10 +87,17 @@ async fn clean(ctx: &Arc<Ctx>, row: &RunRow) -> Result<(), RunsError> {
             return Ok(());
         }
     }
-    match ctx.worktrees(&project).remove(path, false).await {
+    let still_due =
+        async || match sql::worktree_user(ctx.db(), &row.adw_id, &row.worktree_path).await {
+            Ok(None) => Ok(()),
+            Ok(Some(user)) => Err(format!("run {user} uses it")),
+            Err(e) => Err(e.to_string()),
+        };
+    match ctx.worktrees(&project).remove_unless(path, false, still_due).await {
         Ok(()) => gone(ctx, row).await,
         Err(e) => {
             tracing::warn!(adw_id = row.adw_id, path = %path.display(), "worktree stays: {e}");
+            ctx.put_off(&row.adw_id);
             Ok(())
         }
     }

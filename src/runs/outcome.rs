@@ -281,7 +281,17 @@ fn by_code(e: &Evidence, code: i32) -> Failure {
             Some(err)
                 if err.phase.as_deref().is_none_or(|p| p == e.phase) && !matches!(code, 137) =>
             {
-                failure(e, class, format!("{sentence}: {}", err.message), err.retryable)
+                // The scripts' own class is finer than the code: an issue that is not there has
+                // the code of the forge, and is no fault of the forge. Limits and stops are ours to
+                // name: an agent's own time limit is a failure of the agent, which may heal.
+                let ours =
+                    matches!(err.class, Some(FailureClass::Timeout | FailureClass::Cancelled));
+                match err.class {
+                    Some(finer) if finer != class && !ours && !matches!(code, 130 | 143) => {
+                        failure(e, finer, err.message.clone(), err.retryable)
+                    }
+                    _ => failure(e, class, format!("{sentence}: {}", err.message), err.retryable),
+                }
             }
             _ => failure(e, class, format!("{sentence} ({} exited {code})", e.phase), retryable),
         };
@@ -477,6 +487,28 @@ mod tests {
             ..e
         };
         assert!(!judge(&stale).failure().unwrap().message.contains("old"));
+    }
+
+    #[test]
+    fn the_scripts_own_class_is_finer_than_the_exit_code() {
+        let of = |code, class_| {
+            let error = Some(StateError {
+                phase: Some("build".into()),
+                class: Some(class_),
+                message: "issue 404 not found".into(),
+                retryable: false,
+            });
+            let verdict = judge(&Evidence { ending: Ending::Exited(code), error, ..evidence() });
+            verdict.failure().unwrap().clone()
+        };
+        let missing = of(30, FailureClass::Validation);
+        assert_eq!(
+            (missing.class, missing.message.as_str()),
+            (FailureClass::Validation, "issue 404 not found")
+        );
+        assert_eq!(of(20, FailureClass::Environment).class, FailureClass::Environment);
+        assert_eq!(of(21, FailureClass::Timeout).class, FailureClass::Agent);
+        assert_eq!(of(143, FailureClass::Internal).class, FailureClass::Cancelled);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::cgroup;
 use super::procfs;
-use super::records::{Probe, StartRecord, probe};
+use super::records::{Identity, Probe, StartRecord, probe};
 use crate::limits;
 
 /// A program that could not be started or watched.
@@ -450,6 +450,13 @@ async fn begun(
             return Err(ProcessError::Monitor { dir: dir.display().to_string(), said });
         }
         tokio::time::sleep(Duration::from_millis(limits::LOCK_POLL_MS)).await;
+    }
+}
+
+/// Kills a process, if it is still the same one.
+pub fn kill_process(who: Identity) {
+    if procfs::process(who.pid).is_some_and(|p| p.id == who) {
+        let _ = kill(Pid::from_raw(who.pid), Signal::SIGKILL);
     }
 }
 

@@ -282,11 +282,30 @@ pub async fn set_prepared(db: &Db, adw_id: &str, p: &Prepared) -> Result<bool, D
 pub async fn worktree_removed(db: &Db, adw_id: &str) -> Result<(), DbError> {
     db.exec(
         "UPDATE runs SET worktree = 'removed', revision = revision + 1 \
-         WHERE adw_id = $1 AND worktree = 'present'",
+         WHERE adw_id = $1 AND worktree = 'present' AND NOT active",
         args![adw_id],
     )
     .await
     .map(drop)
+}
+
+/// A run that uses the worktree of this ended one: itself, where it goes on, or another that is
+/// active and names the same folder.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn worktree_user(
+    db: &Db,
+    adw_id: &str,
+    path: &Option<String>,
+) -> Result<Option<String>, DbError> {
+    let user: Option<(String,)> = db
+        .optional(
+            "SELECT adw_id FROM runs WHERE active AND (adw_id = $1 OR worktree_path = $2) ORDER BY seq LIMIT 1",
+            args![adw_id, path.clone()],
+        )
+        .await?;
+    Ok(user.map(|(id,)| id))
 }
 
 /// Ended runs of this host whose worktree is still there, oldest first: a page of those after

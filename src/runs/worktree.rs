@@ -212,12 +212,14 @@ impl Worktrees {
         })
     }
 
+    /// Also where a link below the tree folder leads elsewhere: git would follow it.
     fn only_ours(&self, operation: &str, path: &Path) -> Result<(), GitError> {
-        // Also where a link leads out of the folder.
-        if is_below(path, &self.trees_dir)
-            && is_below(&canonical(path), &canonical(&self.trees_dir))
-            || is_below(path, &self.trees_dir) && !path.exists()
-        {
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        let inside = match (real(path), real(&self.trees_dir)) {
+            (Some(path), Some(trees)) => is_below(&path, &trees),
+            _ => !path.is_symlink(),
+        };
+        if inside && is_below(path, &self.trees_dir) {
             return Ok(());
         }
         let message = format!("{} is not below {}", path.display(), self.trees_dir.display());
@@ -284,9 +286,24 @@ impl Worktrees {
     /// # Errors
     /// [`GitError`]; [`Kind::Refused`] names what would be lost.
     pub async fn remove(&self, path: &Path, force: bool) -> Result<(), GitError> {
+        self.remove_unless(path, force, async || Ok(())).await
+    }
+
+    /// Like [`Worktrees::remove`], but asks once more under the lock whether it may still be done:
+    /// a run that goes on takes the same lock before it uses its worktree.
+    ///
+    /// # Errors
+    /// [`GitError`], or the objection.
+    pub async fn remove_unless(
+        &self,
+        path: &Path,
+        force: bool,
+        objection: impl AsyncFnOnce() -> Result<(), String>,
+    ) -> Result<(), GitError> {
         const OPERATION: &str = "worktree remove";
         self.only_ours(OPERATION, path)?;
         let held = self.lock().await?;
+        objection().await.map_err(|why| self.git.error(OPERATION, why, Kind::Refused))?;
         self.mend(&held).await?;
         let here = canonical(path);
         let found =

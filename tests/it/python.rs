@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support;
+use crate::cli_support;
 
 fn automation() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("automation")
@@ -12,7 +12,7 @@ fn automation() -> PathBuf {
 /// Runs a tool of `automation/requirements.lock` in `automation/`.
 #[expect(clippy::disallowed_methods, reason = "tests may start processes")]
 fn tool(args: &[&str]) {
-    let uv = support::uv::program();
+    let uv = cli_support::uv_folder().join("uv");
     let out = Command::new(uv)
         .args(["run", "--no-project", "--no-progress", "--with-requirements", "requirements.lock"])
         .args(args)

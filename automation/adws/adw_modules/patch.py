@@ -27,7 +27,7 @@ class FilePatch:
 
 def unusable(message: str) -> AdwError:
     """Make the error for an issue or a diff that cannot be used."""
-    return AdwError(AGENT_UNUSABLE, "validation", message)
+    return AdwError(AGENT_UNUSABLE, "agent", message)
 
 
 def _blocks(body: str) -> list[tuple[str, str]]:

@@ -119,7 +119,7 @@ async fn a_poisoned_repository_is_mended_and_loses_no_work() {
         for name in ["ours", "theirs"] {
             std::fs::write(repo.admin(name).join("commondir"), "").unwrap();
         }
-        assert!(!repo.command(&repo.root(), &["worktree", "list"]).status().unwrap().success());
+        assert!(!repo.command(&repo.root(), &["worktree", "list"]).output().unwrap().status.success());
         trees.add_detached(&repo.tree("next"), &head).await.unwrap();
         assert!(repo.git(&["worktree", "list"]).contains("theirs"));
         assert_eq!(repo.git_in(&ours, &["status", "--porcelain"]), "?? work");
@@ -175,13 +175,17 @@ async fn nothing_happens_outside_the_folder_of_trees() {
     std::fs::create_dir_all(&outside).unwrap();
     std::fs::create_dir_all(repo.root().join("trees")).unwrap();
     std::os::unix::fs::symlink(&outside, repo.tree("link")).unwrap();
+    let nowhere = repo.root().with_file_name("nowhere");
+    std::os::unix::fs::symlink(&nowhere, repo.tree("dangling")).unwrap();
     let dotted = repo.tree("../../outside");
-    for path in [&outside, &dotted, &repo.tree("link"), &repo.root().join("trees"), &repo.root()] {
+    let links = [repo.tree("link"), repo.tree("dangling")];
+    for path in [&outside, &dotted, &links[0], &links[1], &repo.root().join("trees"), &repo.root()]
+    {
         assert_eq!(trees.add_detached(path, &head).await.unwrap_err().kind, Kind::Refused);
         assert_eq!(trees.remove(path, true).await.unwrap_err().kind, Kind::Refused);
         assert!(!trees.contains(path).await.unwrap());
     }
-    assert!(outside.exists() && repo.root().join("d1").exists());
+    assert!(outside.exists() && !nowhere.exists() && repo.root().join("d1").exists());
 }
 
 #[tokio::test]

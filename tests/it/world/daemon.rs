@@ -1,0 +1,149 @@
+//! A daemon of a world, and the roads to it.
+
+use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rmcp::model::ProtocolVersion;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
+use rmcp::{ClientLifecycleMode, ClientServiceExt};
+use tokio::net::UnixStream;
+
+use super::{ADWD, SOON, World, eventually};
+use crate::mcp_support::{Client, Ear, Era};
+
+/// A daemon; ended with its world.
+pub struct Daemon<'w> {
+    world: &'w World,
+    child: Option<Child>,
+    starts: u32,
+}
+
+impl<'w> Daemon<'w> {
+    pub(super) fn of(world: &'w World) -> Daemon<'w> {
+        Daemon { world, child: None, starts: 0 }
+    }
+
+    /// Starts it and waits until it answers on its socket.
+    pub async fn start(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        self.starts += 1;
+        let said = self.world.path(&format!("daemon-{}.err", self.starts));
+        let stderr = fs::File::create(&said).unwrap();
+        let child = Command::new(ADWD)
+            .arg("serve")
+            .current_dir(&self.world.root)
+            .env_clear()
+            .envs(self.world.env())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(stderr.try_clone().unwrap())
+            .stderr(stderr)
+            .spawn()
+            .expect("the daemon starts");
+        let child = self.child.insert(child);
+        // Its word, not the first connection: the socket is open before HTTP is.
+        eventually("the daemon is ready", SOON, async || {
+            let said = fs::read_to_string(&said).unwrap();
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the daemon ended at once: {status}: {said}");
+            }
+            if said.contains(" ready: ") { Ok(()) } else { Err(said) }
+        })
+        .await;
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().expect("it runs").id().cast_signed()
+    }
+
+    /// Ends it as no daemon can prevent.
+    pub async fn kill9(&mut self) {
+        let status = self.end(Signal::SIGKILL).await;
+        assert_eq!(status.signal(), Some(9), "{status}");
+    }
+
+    /// Ends it as a service manager would, and waits for its end.
+    pub async fn terminate(&mut self) {
+        let status = self.end(Signal::SIGTERM).await;
+        assert_eq!(status.code(), Some(0), "{status}");
+    }
+
+    /// Starts it again, after [`Daemon::kill9`] or [`Daemon::terminate`]; or ends it softly first.
+    pub async fn restart(&mut self) {
+        if self.child.is_some() {
+            self.terminate().await;
+        }
+        self.start().await;
+    }
+
+    async fn end(&mut self, signal: Signal) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+        eventually("the daemon ended", SOON, async || {
+            child.try_wait().unwrap().ok_or_else(|| "it lives".to_owned())
+        })
+        .await
+    }
+
+    /// A client over the unix socket, of the protocol's newest revision.
+    pub async fn client(&self) -> Client {
+        self.unix_client(Era::Modern, Ear::named("test")).await
+    }
+
+    /// A client over the unix socket.
+    pub async fn unix_client(&self, era: Era, ear: Ear) -> Client {
+        let stream = UnixStream::connect(self.world.socket()).await.unwrap();
+        ear.serve_with_lifecycle(stream, lifecycle(era)).await.unwrap()
+    }
+
+    /// The address of the MCP endpoint.
+    pub fn url(&self) -> String {
+        let address = fs::read_to_string(self.world.state_dir().join("http.addr")).unwrap();
+        format!("http://{}/mcp", address.trim())
+    }
+
+    /// A client over HTTP.
+    pub async fn http_client(&self, era: Era) -> Client {
+        let config = StreamableHttpClientTransportConfig::with_uri(self.url());
+        let transport = StreamableHttpClientTransport::from_config(config);
+        Ear::named("test").serve_with_lifecycle(transport, lifecycle(era)).await.unwrap()
+    }
+
+    /// A client over the standard streams of an `adwd stdio` child.
+    pub async fn stdio_client(&self, era: Era) -> Client {
+        stdio_client(self.world, era).await
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A client over the standard streams of an `adwd stdio` child, whether a daemon runs or not.
+pub async fn stdio_client(world: &World, era: Era) -> Client {
+    let mut command = tokio::process::Command::new(ADWD);
+    command.arg("stdio").current_dir(&world.root).env_clear().envs(world.env());
+    let transport = TokioChildProcess::new(command).expect("adwd stdio starts");
+    let connected = Ear::named("test").serve_with_lifecycle(transport, lifecycle(era));
+    tokio::time::timeout(Duration::from_secs(SOON), connected).await.expect("a greeting").unwrap()
+}
+
+fn lifecycle(era: Era) -> ClientLifecycleMode {
+    match era {
+        Era::Legacy => ClientLifecycleMode::Initialize,
+        Era::Modern => ClientLifecycleMode::Discover {
+            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+        },
+    }
+}
