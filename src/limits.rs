@@ -129,6 +129,8 @@ pub const GIT_POISON_MS: u64 = 500;
 
 /// One line of a phase's log; the rest of it is cut off.
 pub const TAIL_LINE_BYTES: usize = 16 * 1024;
+/// How far the end of one line is looked for, to pass over the rest of it.
+pub const TAIL_LONG_LINE_BYTES: u64 = 128 << 20;
 /// What one step of a tail reads.
 pub const TAIL_STEP_BYTES: usize = 1 << 20;
 /// What one page of a log reads.
@@ -142,6 +144,9 @@ pub const TAIL_LAST_BYTES: u64 = 64 * 1024;
 pub const WATCH_DEBOUNCE_MS: u64 = 50;
 /// Dirty paths remembered before everything counts as dirty.
 pub const WATCH_DIRTY_COUNT: usize = 1_024;
+/// A new folder is looked at again after this long: what is written into it before the watch
+/// reaches it gives no event.
+pub const WATCH_AGAIN_MS: u64 = 150;
 /// How often a polling watcher looks.
 pub const WATCH_POLL_MS: u64 = 1_000;
 

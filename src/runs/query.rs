@@ -242,13 +242,14 @@ pub(super) async fn logs(ctx: &Ctx, adw_id: &str, query: &LogQuery) -> Result<Lo
     let path = Path::new(&attempt.dir).join("execution.log");
     let offset = place.as_ref().map(|p| p.offset.as_str());
     let tail_from = query.tail && place.is_none();
-    let page = tail::page(&path, offset, limit as usize, tail_from).map_err(|e| match e {
-        tail::TailError::Cursor(_) => bad_cursor(query.after.as_deref().unwrap_or_default()),
-        tail::TailError::Io(source) => {
-            RunsError::Io { operation: "cannot read", path: path.display().to_string(), source }
-        }
-    })?;
     let ended = attempt.ended_at.is_some();
+    let page =
+        tail::page(&path, offset, limit as usize, tail_from, ended).map_err(|e| match e {
+            tail::TailError::Cursor(_) => bad_cursor(query.after.as_deref().unwrap_or_default()),
+            tail::TailError::Io(source) => {
+                RunsError::Io { operation: "cannot read", path: path.display().to_string(), source }
+            }
+        })?;
     // A follower that named no phase is led on to the next attempt when this one is read.
     let later =
         if query.phase.is_none() && ended && !page.more { after(&attempts, attempt) } else { None };

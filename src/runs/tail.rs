@@ -34,6 +34,11 @@ pub struct Page {
 /// Makes bytes of a log line harmless: invalid UTF-8 and control characters become visible.
 #[must_use]
 pub fn harmless(bytes: &[u8]) -> String {
+    cut(bytes, bytes.len() as u64)
+}
+
+/// The same for the beginning of a line of `length` bytes.
+fn cut(bytes: &[u8], length: u64) -> String {
     let cut = &bytes[..bytes.len().min(limits::TAIL_LINE_BYTES)];
     let mut text = String::with_capacity(cut.len());
     for c in String::from_utf8_lossy(cut.strip_suffix(b"\r").unwrap_or(cut)).chars() {
@@ -50,8 +55,8 @@ pub fn harmless(bytes: &[u8]) -> String {
             _ => text.push(c),
         }
     }
-    if bytes.len() > limits::TAIL_LINE_BYTES {
-        text.push_str(&format!(" …[{} bytes in all]", bytes.len()));
+    if length > limits::TAIL_LINE_BYTES as u64 {
+        text.push_str(&format!(" …[{length} bytes in all]"));
     }
     text
 }
@@ -130,7 +135,8 @@ fn split(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// A page of at most `limit` lines, from `cursor` (a byte offset in decimal), from the beginning,
-/// or the last ones (`from_end`). A last line without a line end comes only once it is whole.
+/// or the last ones (`from_end`). A last line without a line end comes only when it is whole, or
+/// when the writer has `ended`.
 ///
 /// # Errors
 /// [`TailError`].
@@ -139,18 +145,23 @@ pub fn page(
     cursor: Option<&str>,
     limit: usize,
     from_end: bool,
+    ended: bool,
 ) -> Result<Page, TailError> {
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
     let start = match cursor {
         Some(text) => text
             .parse::<u64>()
             .ok()
-            .filter(|o| *o <= size.max(1))
+            .filter(|offset| *offset <= size && !text.starts_with('+'))
             .ok_or_else(|| TailError::Cursor(text.to_owned()))?,
-        None if from_end => start_of_last(path, size, limit)?,
+        None if from_end => start_of_last(path, size, limit, ended)?,
         None => 0,
     };
     let bytes = read_at(path, start, limits::TAIL_PAGE_BYTES)?;
+    let full = bytes.len() == limits::TAIL_PAGE_BYTES;
+    if full && !bytes.contains(&b'\n') {
+        return Ok(long_line(path, start, &bytes, ended)?);
+    }
     let mut lines = vec![];
     let mut at = 0;
     while lines.len() < limit {
@@ -158,25 +169,49 @@ pub fn page(
         lines.push(harmless(&bytes[at..at + length]));
         at += length + 1;
     }
-    if at == 0 && bytes.len() == limits::TAIL_PAGE_BYTES {
-        // One line fills the page: show its beginning and go on behind what was read of it.
-        lines.push(harmless(&bytes));
+    if ended && !full && lines.len() < limit && at < bytes.len() {
+        lines.push(harmless(&bytes[at..]));
         at = bytes.len();
     }
     let rest = &bytes[at..];
-    let more = rest.contains(&b'\n') || bytes.len() == limits::TAIL_PAGE_BYTES;
+    let more = full || rest.contains(&b'\n') || (ended && !rest.is_empty());
     Ok(Page { lines, next: (start + at as u64).to_string(), more })
 }
 
-/// Offset at which the last `limit` whole lines begin, looking back a bounded way.
-fn start_of_last(path: &Path, size: u64, limit: usize) -> io::Result<u64> {
+/// A page that holds the beginning of one line that is longer than a page, and leads behind it.
+fn long_line(path: &Path, start: u64, head: &[u8], ended: bool) -> io::Result<Page> {
+    let mut end = start + head.len() as u64;
+    let mut whole = false;
+    while !whole && end - start < limits::TAIL_LONG_LINE_BYTES {
+        let bytes = read_at(path, end, limits::TAIL_STEP_BYTES)?;
+        let found = bytes.iter().position(|b| *b == b'\n');
+        end += found.map_or(bytes.len(), |p| p + 1) as u64;
+        whole = found.is_some();
+        if !whole && bytes.len() < limits::TAIL_STEP_BYTES {
+            if !ended {
+                // Not written to its end yet: held back like any other.
+                return Ok(Page { lines: vec![], next: start.to_string(), more: false });
+            }
+            whole = true;
+        }
+    }
+    let more = read_at(path, end, 1).is_ok_and(|b| !b.is_empty());
+    let length = end - start - u64::from(whole && !ended);
+    Ok(Page { lines: vec![cut(head, length)], next: end.to_string(), more })
+}
+
+/// Offset at which the last `limit` lines begin, looking back a bounded way.
+fn start_of_last(path: &Path, size: u64, limit: usize, ended: bool) -> io::Result<u64> {
     let from = size.saturating_sub(limits::TAIL_PAGE_BYTES as u64);
     let bytes = read_at(path, from, limits::TAIL_PAGE_BYTES)?;
-    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1);
+    let last_end = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1);
+    let whole = if ended { bytes.len() } else { last_end };
     let breaks =
-        bytes[..whole.saturating_sub(1)].iter().enumerate().rev().filter(|(_, b)| **b == b'\n');
-    let begin = breaks.map(|(i, _)| i + 1).nth(limit.saturating_sub(1));
-    Ok(from + begin.unwrap_or(0) as u64)
+        || bytes[..whole.saturating_sub(1)].iter().enumerate().filter(|(_, b)| **b == b'\n');
+    let begin = breaks().rev().map(|(i, _)| i + 1).nth(limit.saturating_sub(1));
+    // What is looked at may begin in the middle of a line; that one is not shown.
+    let first = if from == 0 { 0 } else { breaks().next().map_or(0, |(i, _)| i + 1) };
+    Ok(from + begin.unwrap_or(first) as u64)
 }
 
 /// The last `count` lines of a log, whole or not.
@@ -235,7 +270,7 @@ mod tests {
         let (_dir, path) = file(text.as_bytes());
         let (mut seen, mut cursor) = (vec![], None);
         loop {
-            let p = page(&path, cursor.as_deref(), 10, false).unwrap();
+            let p = page(&path, cursor.as_deref(), 10, false, false).unwrap();
             seen.extend(p.lines);
             if !p.more {
                 break;
@@ -243,10 +278,51 @@ mod tests {
             cursor = Some(p.next);
         }
         assert_eq!(seen.len(), 25);
-        let last = page(&path, None, 3, true).unwrap();
+        let last = page(&path, None, 3, true, false).unwrap();
         assert_eq!((last.lines[0].as_str(), last.lines.len(), last.more), ("line 22", 3, false));
-        assert!(matches!(page(&path, Some("x"), 3, false), Err(TailError::Cursor(_))));
-        assert!(matches!(page(&path, Some("99999"), 3, false), Err(TailError::Cursor(_))));
+        assert!(matches!(page(&path, Some("x"), 3, false, false), Err(TailError::Cursor(_))));
+        assert!(matches!(page(&path, Some("99999"), 3, false, false), Err(TailError::Cursor(_))));
+    }
+
+    #[test]
+    fn a_line_longer_than_a_page_is_shown_once_and_passed() {
+        let mut bytes = b"first\n".to_vec();
+        bytes.extend(vec![b'x'; 5 * limits::TAIL_PAGE_BYTES]);
+        let (_dir, path) = file(&bytes);
+        let first = page(&path, None, 1, false, false).unwrap();
+        assert_eq!((first.lines.as_slice(), first.more), (&["first".to_owned()][..], true));
+        // Still being written: held back, and not at all once for each megabyte.
+        let held = page(&path, Some(&first.next), 9, false, false).unwrap();
+        assert_eq!(held, Page { lines: vec![], next: first.next.clone(), more: false });
+        let shown = page(&path, Some(&first.next), 9, false, true).unwrap();
+        assert_eq!((shown.lines.len(), shown.more), (1, false));
+        assert!(
+            shown.lines[0].ends_with(&format!("…[{} bytes in all]", 5 * limits::TAIL_PAGE_BYTES))
+        );
+        bytes.extend_from_slice(b"\nlast\n");
+        std::fs::write(&path, &bytes).unwrap();
+        let shown = page(&path, Some(&first.next), 9, false, false).unwrap();
+        assert_eq!((shown.lines.len(), shown.more), (1, true));
+        assert!(
+            shown.lines[0].ends_with(&format!("…[{} bytes in all]", 5 * limits::TAIL_PAGE_BYTES))
+        );
+        assert_eq!(page(&path, Some(&shown.next), 9, false, false).unwrap().lines, ["last"]);
+        // Looking back from the end meets the middle of the long line, and leaves it out.
+        assert_eq!(page(&path, None, 9, true, false).unwrap().lines, ["last"]);
+    }
+
+    #[test]
+    fn the_last_line_without_its_end_is_shown_once_the_writer_has_ended() {
+        let (_dir, path) = file(b"a\nb");
+        let (going, over) = (page(&path, None, 9, false, false), page(&path, None, 9, false, true));
+        let (going, over) = (going.unwrap(), over.unwrap());
+        assert_eq!((going.lines, going.next.as_str()), (vec!["a".to_owned()], "2"));
+        assert_eq!((over.lines, over.next.as_str()), (vec!["a".to_owned(), "b".to_owned()], "3"));
+        let first = page(&path, None, 1, false, true).unwrap();
+        assert!(first.more);
+        assert_eq!(page(&path, Some(&first.next), 1, false, true).unwrap().lines, ["b"]);
+        assert_eq!(page(&path, None, 1, true, true).unwrap().lines, ["b"]);
+        assert_eq!(page(&path, None, 1, true, false).unwrap().lines, ["a"]);
     }
 
     #[test]
@@ -259,7 +335,7 @@ mod tests {
     fn a_log_that_is_not_there_is_empty() {
         let path = Path::new("/nonexistent/execution.log");
         assert!(Tail::new().step(path).unwrap().is_empty());
-        assert_eq!(page(path, None, 5, true).unwrap().lines.len(), 0);
+        assert_eq!(page(path, None, 5, true, false).unwrap().lines.len(), 0);
         assert!(last_lines(path, 5).unwrap().is_empty());
     }
 
@@ -270,7 +346,7 @@ mod tests {
             let newlines = bytes.iter().filter(|b| **b == b'\n').count();
             let (mut seen, mut cursor) = (0, None);
             for _ in 0..=newlines {
-                let p = page(&path, cursor.as_deref(), limit, false).unwrap();
+                let p = page(&path, cursor.as_deref(), limit, false, false).unwrap();
                 seen += p.lines.len();
                 let clean = p.lines.iter().all(|l| !l.contains(['\n', '\0', '\u{1b}']));
                 prop_assert!(clean);

