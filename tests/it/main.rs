@@ -1,5 +1,13 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
+mod crash_daemon;
+mod crash_support;
+mod crash_limits;
+mod crash_processes;
+mod crash_random;
+mod crash_resume;
+mod crash_state;
+mod crash_worktrees;
 mod db;
 mod e2e_external;
 mod e2e_looking;
