@@ -100,8 +100,6 @@ pub const LIST_DEFAULT_COUNT: u32 = 50;
 pub const LOG_PAGE_COUNT: u32 = 1_000;
 /// Lines on a page where nothing is said.
 pub const LOG_DEFAULT_COUNT: u32 = 200;
-/// Oldest uv that is known to behave as `spec/platform.md` §1 says.
-pub const MIN_UV_VERSION: (u32, u32) = (0, 5);
 /// One git command.
 pub const GIT_COMMAND_MS: u64 = 120_000;
 /// How long the lock round a repository's worktrees is waited for.

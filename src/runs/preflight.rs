@@ -137,22 +137,16 @@ async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, 
     })?;
     let out = command(&uv, &["--version"], None, env).await?;
     let text = out.stdout_text();
-    match uv_version(&text) {
-        Some(v) if v >= limits::MIN_UV_VERSION => Ok(uv),
-        Some((a, b)) => Err(refuse(format!(
+    match crate::uv::parse_version(&text) {
+        Some(v) if v >= crate::uv::MIN_VERSION => Ok(uv),
+        Some((a, b, _)) => Err(refuse(format!(
             "uv: {} is version {a}.{b}; at least {}.{} is needed",
             uv.display(),
-            limits::MIN_UV_VERSION.0,
-            limits::MIN_UV_VERSION.1
+            crate::uv::MIN_VERSION.0,
+            crate::uv::MIN_VERSION.1
         ))),
         None => Err(refuse(format!("uv: {} --version answered {:?}", uv.display(), text.trim()))),
     }
-}
-
-/// `uv 0.13.8 (…)` → `(0, 13)`.
-fn uv_version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.trim().strip_prefix("uv ")?.split(['.', ' ']);
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn check_agent(project: &Project, env: &BTreeMap<String, String>) -> Result<(), Failure> {
@@ -331,15 +325,4 @@ async fn warm(
         ctx.warmed(&script, &text);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn uv_versions() {
-        assert_eq!(uv_version("uv 0.13.8 (abc 2026-01-01)\n"), Some((0, 13)));
-        assert_eq!(uv_version("uvx 1"), None);
-    }
 }
