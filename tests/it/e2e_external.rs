@@ -46,7 +46,7 @@ async fn a_run_by_hand_is_listed_as_external_and_left_alone() {
 
     // A daemon that comes and goes does not disturb it.
     daemon.restart().await;
-    let client = daemon.client().await;
+    let _ = daemon.client().await;
     world.open_check();
     assert!(manual.wait().await.unwrap().success());
     // A start looks at once; else the slow round is waited for.
