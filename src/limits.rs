@@ -106,6 +106,12 @@ pub const GIT_COMMAND_MS: u64 = 120_000;
 pub const GIT_LOCK_WAIT_MS: u64 = 300_000;
 /// Tries of a `worktree add` that another process disturbed.
 pub const GIT_ADD_TRIES_COUNT: u32 = 5;
+/// Pause after such a try; grows with each.
+pub const GIT_ADD_PAUSE_MS: u64 = 100;
+/// How long mending a repository may hold up the daemon's start.
+pub const GIT_REPAIR_MS: u64 = 10_000;
+/// How long a worktree that could not be removed is left alone.
+pub const JANITOR_AGAIN_MS: u64 = 600_000;
 /// A worktree's record that names no folder for so long was left by a crash.
 pub const GIT_HALF_MADE_MS: u64 = 10_000;
 
@@ -135,6 +141,8 @@ pub const WATCH_POLL_MS: u64 = 1_000;
 pub const MONITOR_LOCK_MS: u64 = 2_000;
 /// How long a monitor may take to begin.
 pub const MONITOR_BEGIN_MS: u64 = 15_000;
+/// How long after the end of its ladder a monitor that was asked to stop counts as stuck.
+pub const MONITOR_STUCK_MS: u64 = 5_000;
 /// How often a monitor looks for stop requests and limits.
 pub const MONITOR_TICK_MS: u16 = 250;
 /// The same while it ends its tree.
@@ -143,6 +151,12 @@ pub const MONITOR_FAST_TICK_MS: u16 = 20;
 pub const STRAGGLER_GRACE_MS: u64 = 2_000;
 /// How long SIGKILL is repeated.
 pub const KILL_LIMIT_MS: u64 = 10_000;
+/// Longest grace for a phase whose log outgrew its bound.
+pub const FLOOD_GRACE_MS: u64 = 1_000;
+/// How long a monitor tries to write down the end where the disk is full.
+pub const EXIT_RECORD_MS: u64 = 60_000;
+/// Pause between two of these tries.
+pub const EXIT_RECORD_PAUSE_MS: u64 = 1_000;
 /// Pause before a spawn that failed for a passing reason is tried once more.
 pub const SPAWN_RETRY_MS: u64 = 1_000;
 /// From SIGTERM to SIGKILL for a short command that passed its limit.

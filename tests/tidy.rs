@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "db", "telemetry", "metrics", "automation", "uv", "out"],
     &["auth", "audit", "bucket"],
     &["runs", "steps", "writing"],
-    &["mcp", "web", "client"],
+    &["mcp", "web", "client", "tool"],
     &["daemon", "cli", "demo", "doctor", "service"],
 ];
 
@@ -32,7 +32,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("cli", &["daemon", "demo", "doctor", "service"]),
     ("demo", &["daemon"]),
     ("daemon", &["doctor", "service"]),
-    ("doctor", &["service"]),
+    ("doctor", &["daemon", "service"]),
 ];
 
 /// Files of the pure core of `runs`, and what they may not name.
@@ -52,12 +52,8 @@ const PROCESS_FILES: &[&str] = &["runs/process.rs", "runs/monitor.rs", "runs/det
 
 /// What may be at the top level besides dot-files.
 const TOP_LEVEL: &[&str] = &[
-    "Cargo.lock",
     "Cargo.toml",
     "README.md",
-    "LICENSE",
-    "LICENSE-APACHE",
-    "LICENSE-MIT",
     "automation",
     "logs",
     "migrations",
@@ -66,7 +62,7 @@ const TOP_LEVEL: &[&str] = &[
 ];
 
 /// What git ignores at the top level.
-const IGNORED: &[&str] = &["target"];
+const IGNORED: &[&str] = &["target", "Cargo.lock"];
 
 struct Source {
     /// Relative to `src/`.

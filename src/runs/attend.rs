@@ -25,6 +25,7 @@ use super::launch::{self, AttemptCall};
 use super::marker::{Markers, StatusMarker};
 use super::outcome::{self, Ending, Evidence, Stopped, Verdict};
 use super::process::{self, MonitorLaunch};
+use super::procfs;
 use super::profile::WorktreeBy;
 use super::project::Project;
 use super::records::{self, ExitRecord, LaunchSpec, Probe, StartRecord, StopReason};
@@ -43,6 +44,7 @@ fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Ru
 /// What has been seen of an attempt so far; rebuilt from files after a restart.
 struct Watch {
     dir: PathBuf,
+    start: Option<StartRecord>,
     tail: Tail,
     markers: Markers,
     skipped: Option<String>,
@@ -98,8 +100,8 @@ pub(crate) async fn attend(
     stop: bool,
 ) -> Result<(), RunsError> {
     let dir = PathBuf::from(&attempt.dir);
-    if stop {
-        std::fs::create_dir_all(&dir).map_err(io("cannot make the folder", &dir))?;
+    // Without the folder no monitor was launched, and there is nobody to ask.
+    if stop && dir.is_dir() {
         records::request_stop(&dir, StopReason::Cancel)
             .map_err(io("cannot ask for the stop in", &dir))?;
     }
@@ -111,8 +113,12 @@ pub(crate) async fn attend(
             // sees it and starts nothing.
             return end_unstarted(ctx, row, attempt).await;
         }
-        if let Err(why) = start(ctx, project, row, attempt, &dir).await? {
-            return never_began(ctx, project, row, attempt, &why).await;
+        if let Err(why) = start(ctx, project, row, attempt, &dir).await {
+            // A monitor that is only late must not come up behind the verdict: it heeds a stop.
+            let _ = records::request_stop(&dir, StopReason::Signal);
+            if matches!(records::probe(&dir), Ok(Probe::NotStarted) | Err(_)) {
+                return never_began(ctx, project, row, attempt, &why).await;
+            }
         }
     }
     sql::attempt_running(ctx.db(), attempt).await?;
@@ -135,15 +141,20 @@ async fn follow(
     loop {
         let probe =
             records::probe(&watch.dir).map_err(io("cannot look at the attempt in", &watch.dir))?;
+        if let Probe::Live { start: Some(start), .. } | Probe::Vanished(Some(start)) = &probe {
+            watch.start = Some(start.clone());
+        }
         watch.look(ctx, project, row).await?;
         match probe {
             Probe::Ended(exit) => {
                 return judge(ctx, project, row, attempt, watch, Some(exit)).await;
             }
             Probe::NotStarted | Probe::Vanished(_) => {
+                // Its locks are free, but who gave its output away holds none.
+                end_without_monitor(ctx, watch).await;
                 return judge(ctx, project, row, attempt, watch, None).await;
             }
-            Probe::Live { start, monitor_alive } => {
+            Probe::Live { monitor_alive, .. } => {
                 let over = Millis(attempt.started_at)
                     .plus_ms(i64::try_from(wall_ms).unwrap_or(i64::MAX))
                     < ctx.now();
@@ -151,19 +162,24 @@ async fn follow(
                     records::request_stop(&watch.dir, StopReason::Silence)
                         .map_err(io("cannot ask for the stop in", &watch.dir))?;
                 }
-                if !monitor_alive && (stop || over || records::stop_requested(&watch.dir).is_some())
-                {
-                    if over {
-                        records::request_stop(&watch.dir, StopReason::WallLimit)
-                            .map_err(io("cannot ask for the stop in", &watch.dir))?;
-                    }
-                    end_without_monitor(ctx, &watch.dir, start.as_ref()).await;
+                if !monitor_alive && over {
+                    records::request_stop(&watch.dir, StopReason::WallLimit)
+                        .map_err(io("cannot ask for the stop in", &watch.dir))?;
+                }
+                let asked = stop || records::stop_requested(&watch.dir).is_some();
+                if !monitor_alive && (asked || watch.leader_is_gone()) {
+                    end_without_monitor(ctx, watch).await;
+                } else if is_stuck(ctx, &watch.dir) {
+                    end_monitor(watch);
                 }
             }
         }
+        // After its last record a monitor is gone in no time.
+        let ending = watch.dir.join("exit.json").exists();
+        let pause = if ending { limits::WATCH_DEBOUNCE_MS } else { limits::ATTEND_POLL_MS };
         tokio::select! {
             () = notify.notified() => {}
-            () = tokio::time::sleep(Duration::from_millis(limits::ATTEND_POLL_MS)) => {}
+            () = tokio::time::sleep(Duration::from_millis(pause)) => {}
             () = ctx.deps.shutdown.cancelled() => return Ok(()),
         }
         if !stop && stop_asked(ctx, &row.adw_id).await? {
@@ -178,28 +194,47 @@ async fn stop_asked(ctx: &Ctx, adw_id: &str) -> Result<bool, RunsError> {
         .is_none_or(|r| r.stop_requested || r.status() != RunStatus::Running))
 }
 
-async fn end_without_monitor(ctx: &Ctx, dir: &Path, start: Option<&StartRecord>) {
-    if let Some(start) = start {
-        let ended = process::end_orphans(dir, start, ctx.config().stop.term_grace_ms).await;
-        tracing::warn!(dir = %dir.display(), ended, "ended processes whose monitor had died");
+async fn end_without_monitor(ctx: &Ctx, watch: &Watch) {
+    let Some(start) = &watch.start else { return };
+    let ended = process::end_orphans(&watch.dir, start, ctx.config().stop.term_grace_ms).await;
+    if ended > 0 {
+        tracing::warn!(dir = %watch.dir.display(), ended, "ended processes whose monitor had died");
     }
 }
 
-/// Writes the launch specification and starts the monitor. The inner error is a sentence.
+/// Whether a stop was asked for longer ago than the monitor's whole ladder takes.
+fn is_stuck(ctx: &Ctx, dir: &Path) -> bool {
+    let stop = &ctx.config().stop;
+    let ladder_ms = stop.int_grace_ms + stop.term_grace_ms + limits::KILL_LIMIT_MS;
+    let asked = std::fs::metadata(dir.join("stop.json")).and_then(|m| m.modified());
+    let age = asked.ok().and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age > Duration::from_millis(ladder_ms + limits::MONITOR_STUCK_MS))
+}
+
+/// Ends a monitor that does not do its work, such as a stopped one; its tree comes next.
+fn end_monitor(watch: &Watch) {
+    if let Some(start) = &watch.start {
+        tracing::warn!(dir = %watch.dir.display(), "the monitor does not heed the stop; ending it");
+        process::kill_process(start.monitor);
+    }
+}
+
+/// Writes the launch specification and starts the monitor. The error is a sentence.
 async fn start(
     ctx: &Arc<Ctx>,
     project: &Project,
     row: &RunRow,
     attempt: &AttemptRow,
     dir: &Path,
-) -> Result<Result<(), String>, RunsError> {
+) -> Result<(), String> {
     let Some(script) = project.script(&attempt.phase) else {
-        return Ok(Err(format!("its script is gone from {}", project.scripts_root.display())));
+        return Err(format!("its script is gone from {}", project.scripts_root.display()));
     };
     let Some(uv) = super::preflight::find_uv(ctx) else {
-        return Ok(Err("uv is gone from the daemon's PATH".into()));
+        return Err("uv is gone from the daemon's PATH".into());
     };
-    std::fs::create_dir_all(dir).map_err(io("cannot make the folder", dir))?;
+    let unusable = |e: std::io::Error| format!("its folder {} is no use: {e}", dir.display());
+    std::fs::create_dir_all(dir).map_err(unusable)?;
     let call = AttemptCall {
         adw_id: &row.adw_id,
         issue: &row.issue_number,
@@ -226,7 +261,7 @@ async fn start(
         term_grace_ms: ctx.config().stop.term_grace_ms,
         log_cap_bytes: limits::PHASE_LOG_BYTES,
     };
-    spec.write(dir).map_err(io("cannot write the launch specification in", dir))?;
+    spec.write(dir).map_err(unusable)?;
     let env: BTreeMap<OsString, OsString> =
         env.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
     let scope = process::ScopeSpec::where_possible(
@@ -235,18 +270,40 @@ async fn start(
     );
     let launch =
         MonitorLaunch { exe: ctx.deps.exe.clone(), attempt_dir: dir.to_path_buf(), env, scope };
-    match process::launch_monitor(&launch).await {
-        Ok(()) => {
-            tracing::info!(
-                adw_id = row.adw_id,
-                phase = attempt.phase,
-                attempt = attempt.attempt,
-                "monitor started"
-            );
-            Ok(Ok(()))
+    process::launch_monitor(&launch).await.map_err(|e| e.to_string())?;
+    tracing::info!(
+        adw_id = row.adw_id,
+        phase = attempt.phase,
+        attempt = attempt.attempt,
+        "monitor started"
+    );
+    Ok(())
+}
+
+/// Ends an attempt whose project is not served: nothing of it is judged, it is to be gone.
+pub(crate) async fn end_unserved(
+    ctx: &Arc<Ctx>,
+    row: &RunRow,
+    attempt: &AttemptRow,
+) -> Result<(), RunsError> {
+    let dir = PathBuf::from(&attempt.dir);
+    let grace_ms = ctx.config().stop.term_grace_ms;
+    while !ctx.deps.shutdown.is_cancelled() {
+        if dir.is_dir() {
+            records::request_stop(&dir, StopReason::Cancel)
+                .map_err(io("cannot ask for the stop in", &dir))?;
         }
-        Err(e) => Ok(Err(e.to_string())),
+        match records::probe(&dir).map_err(io("cannot look at the attempt in", &dir))? {
+            Probe::Live { start, monitor_alive } => {
+                if let Some(start) = start.filter(|_| !monitor_alive) {
+                    process::end_orphans(&dir, &start, grace_ms).await;
+                }
+                tokio::time::sleep(Duration::from_millis(limits::MONITOR_TICK_MS.into())).await;
+            }
+            _ => return end_unstarted(ctx, row, attempt).await,
+        }
     }
+    Ok(())
 }
 
 async fn end_unstarted(
@@ -256,7 +313,7 @@ async fn end_unstarted(
 ) -> Result<(), RunsError> {
     let failure = Failure {
         class: FailureClass::Cancelled,
-        message: format!("cancelled before {} had begun", attempt.phase),
+        message: format!("cancelled before {} was done", attempt.phase),
         retryable: false,
         phase: Some(attempt.phase.clone()),
         log_tail: vec![],
@@ -289,18 +346,26 @@ impl Watch {
     fn new(ctx: &Ctx, project: &Project, row: &RunRow, dir: &Path) -> Watch {
         Watch {
             dir: dir.to_path_buf(),
+            start: None,
             tail: Tail::new(),
             markers: Markers::default(),
             skipped: None,
             pr_url: None,
             worktree: None,
-            state: None,
+            // The last good value outlives a restart, as it outlives a torn file.
+            state: row.state.as_deref().and_then(|s| AdwState::parse(s.as_bytes()).ok()),
             state_stamp: None,
             state_problem: None,
             activity: facts::activity(ctx, project, &row.adw_id, dir),
             active_at: Instant::now(),
             rules: Rules::of(project),
         }
+    }
+
+    /// Whether the phase itself has ended; what is left then are strays.
+    fn leader_is_gone(&self) -> bool {
+        let leader = self.start.as_ref().and_then(|s| s.child);
+        leader.is_some_and(|who| procfs::process(who.pid).is_none_or(|p| p.id != who))
     }
 
     /// One look at everything an attempt leaves: log, state, streams. Stores what is new.
@@ -316,7 +381,12 @@ impl Watch {
             self.active_at = Instant::now();
         }
         let mut told = Told::default();
-        let heard = self.read_log(project);
+        let mut heard = false;
+        while let Some(told) = self.read_log(project) {
+            heard |= told;
+            // A flood of output must not keep other runs waiting.
+            tokio::task::yield_now().await;
+        }
         let read = self.read_state(ctx, project, row, &mut told);
         if heard {
             self.hints(ctx, project, row, &mut told).await;
@@ -333,32 +403,31 @@ impl Watch {
         Ok(())
     }
 
-    /// Takes new lines of the log into account; returns whether any told something.
-    fn read_log(&mut self, project: &Project) -> bool {
-        let path = self.dir.join("execution.log");
+    /// Takes a step's worth of new lines into account; returns whether any told something, `None`
+    /// where nothing new is there.
+    fn read_log(&mut self, project: &Project) -> Option<bool> {
+        let lines = self.tail.step(&self.dir.join("execution.log")).ok()?;
+        if lines.is_empty() {
+            return None;
+        }
         let mut heard = false;
-        loop {
-            let Ok(lines) = self.tail.step(&path) else { return heard };
-            if lines.is_empty() {
-                return heard;
+        for line in &lines {
+            if project.profile.stdout.markers {
+                heard |= self.markers.take(line);
+                continue;
             }
-            for line in &lines {
-                if project.profile.stdout.markers {
-                    heard |= self.markers.take(line);
-                    continue;
-                }
-                for (slot, rule) in [
-                    (&mut self.worktree, &self.rules.worktree),
-                    (&mut self.pr_url, &self.rules.pr_url),
-                    (&mut self.skipped, &self.rules.skipped),
-                ] {
-                    if slot.is_none() {
-                        *slot = capture(rule.as_ref(), line);
-                        heard |= slot.is_some();
-                    }
+            for (slot, rule) in [
+                (&mut self.worktree, &self.rules.worktree),
+                (&mut self.pr_url, &self.rules.pr_url),
+                (&mut self.skipped, &self.rules.skipped),
+            ] {
+                if slot.is_none() {
+                    *slot = capture(rule.as_ref(), line);
+                    heard |= slot.is_some();
                 }
             }
         }
+        Some(heard)
     }
 
     /// Reads the state file when it changed; a broken one leaves the last good value.
@@ -408,7 +477,8 @@ impl Watch {
         {
             told.worktree_path = Some(path.to_string_lossy().into_owned());
         }
-        if told.pr_url.is_none() {
+        // The state has the last word: agent text can look like a marker.
+        if self.state.as_ref().and_then(AdwState::pr_url).is_none() {
             told.pr_url = self
                 .markers
                 .pr_url

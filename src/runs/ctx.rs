@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,8 @@ pub struct RunsDeps {
     pub shutdown: CancellationToken,
 }
 
+const JANITOR_AGAIN: Duration = Duration::from_millis(crate::limits::JANITOR_AGAIN_MS);
+
 /// The shared context.
 pub(crate) struct Ctx {
     pub deps: RunsDeps,
@@ -57,6 +60,8 @@ pub(crate) struct Ctx {
     pub hints: super::watch::Watcher,
     /// Scripts whose environment was made ready, with the digest of their text.
     warm: Mutex<BTreeMap<PathBuf, u64>>,
+    /// Ended runs whose worktree could not be removed, and when that was tried.
+    put_off: Mutex<BTreeMap<String, Instant>>,
 }
 
 fn digest_of(text: &str) -> u64 {
@@ -76,6 +81,7 @@ impl Ctx {
             beats: std::sync::atomic::AtomicU64::new(0),
             hints,
             warm: Mutex::new(BTreeMap::new()),
+            put_off: Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -90,6 +96,18 @@ impl Ctx {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(script.to_path_buf(), digest_of(text));
+    }
+
+    /// Leaves the worktree of an ended run alone for a while: why it stays seldom changes soon.
+    pub fn put_off(&self, adw_id: &str) {
+        let mut all = self.put_off.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, at| at.elapsed() < JANITOR_AGAIN);
+        all.insert(adw_id.to_owned(), Instant::now());
+    }
+
+    pub fn is_put_off(&self, adw_id: &str) -> bool {
+        let all = self.put_off.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(adw_id).is_some_and(|at| at.elapsed() < JANITOR_AGAIN)
     }
 
     pub fn now(&self) -> Millis {

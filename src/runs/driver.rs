@@ -1,6 +1,7 @@
 //! One task per active run: asks the state machine for the next step, does it, stores it, asks
 //! again. It holds nothing that the database or the run's folders do not hold too.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,10 +48,7 @@ async fn step(ctx: &Arc<Ctx>, adw_id: &str) -> Result<Flow, RunsError> {
         return Ok(Flow::Done);
     };
     let Some(project) = ctx.project(&row.project) else {
-        // The project was taken out of the configuration while a run of it was under way: the run
-        // is left as it is, to go on when the project is served again.
-        tracing::warn!(adw_id, project = row.project, "its project is not served; the run rests");
-        return Ok(Flow::Done);
+        return without_project(ctx, &row).await;
     };
     let attempts = sql::attempts(ctx.db(), adw_id).await?;
     let facts = row.facts(&attempts);
@@ -79,6 +77,28 @@ async fn step(ctx: &Arc<Ctx>, adw_id: &str) -> Result<Flow, RunsError> {
         Next::Finish(end) => return finish(ctx, &row, &end).await,
     }
     Ok(Flow::Again)
+}
+
+/// The project was taken out of the configuration while a run of it was under way: the run is left
+/// as it is, to go on when the project is served again; unless it is to stop, which needs only its
+/// folder.
+async fn without_project(ctx: &Arc<Ctx>, row: &RunRow) -> Result<Flow, RunsError> {
+    let adw_id = &row.adw_id;
+    let attempts = sql::attempts(ctx.db(), adw_id).await?;
+    match run::next(&row.facts(&attempts), ctx.now(), &ctx.retry()) {
+        Next::Attend { phase, attempt, stop: true } => {
+            let found = attempts.iter().find(|a| a.phase == phase && a.attempt == attempt);
+            if let Some(open) = found {
+                attend::end_unserved(ctx, row, open).await?;
+            }
+            Ok(Flow::Again)
+        }
+        Next::Finish(end) if end.status == RunStatus::Cancelled => finish(ctx, row, &end).await,
+        _ => {
+            tracing::warn!(adw_id, project = row.project, "its project is not served; it rests");
+            Ok(Flow::Done)
+        }
+    }
 }
 
 fn changed(adw_id: &str) -> crate::changes::Changed {
@@ -118,20 +138,15 @@ async fn finish(ctx: &Arc<Ctx>, row: &RunRow, end: &End) -> Result<Flow, RunsErr
 /// Preflight, environment, worktree; all of it can be done twice.
 async fn prepare(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<(), RunsError> {
     let ready = tokio::select! {
-        ready = prepared(ctx, project, row) => ready,
+        ready = prepared(ctx, project, row) => ready?,
+        // A fetch or a sync can take minutes; what is left half-way is mended by the next one.
+        () = stop_comes(ctx, &row.adw_id) => return Ok(()),
         () = ctx.deps.shutdown.cancelled() => return Ok(()),
     };
+    let (starting, now) = (RunStatus::Starting, ctx.now());
     match ready {
-        Ok(facts) => {
-            sql::set_prepared(ctx.db(), &row.adw_id, &facts).await?;
-            sql::move_status(
-                ctx.db(),
-                &row.adw_id,
-                RunStatus::Starting,
-                RunStatus::Running,
-                ctx.now(),
-            )
-            .await?;
+        Ok(()) => {
+            sql::move_status(ctx.db(), &row.adw_id, starting, RunStatus::Running, now).await?;
         }
         Err(failure) => {
             tracing::warn!(
@@ -140,15 +155,8 @@ async fn prepare(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<(), 
                 "could not start: {}",
                 failure.message
             );
-            sql::finish(
-                ctx.db(),
-                &row.adw_id,
-                RunStatus::Starting,
-                RunStatus::Failed,
-                Some(&failure),
-                ctx.now(),
-            )
-            .await?;
+            let failed = RunStatus::Failed;
+            sql::finish(ctx.db(), &row.adw_id, starting, failed, Some(&failure), now).await?;
             ctx.wake.notify_one();
         }
     }
@@ -156,49 +164,91 @@ async fn prepare(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<(), 
     Ok(())
 }
 
-async fn prepared(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<Prepared, Failure> {
-    let base = preflight::preflight(ctx, project, row).await?;
-    let trees = ctx.worktrees(project);
-    let git_failure = |e: &super::git::GitError| Failure {
+/// Returns once the run is no longer to be started.
+async fn stop_comes(ctx: &Ctx, adw_id: &str) {
+    let notify = ctx.notify_of(adw_id);
+    loop {
+        tokio::select! {
+            () = notify.notified() => {}
+            () = tokio::time::sleep(Duration::from_millis(limits::SCAN_MS)) => {}
+        }
+        if let Ok(Some(row)) = sql::run(ctx.db(), adw_id).await
+            && row.status() != RunStatus::Starting
+        {
+            return;
+        }
+    }
+}
+
+fn git_failure(e: &super::git::GitError) -> Failure {
+    Failure {
         class: FailureClass::Git,
         message: format!("worktree: {e}"),
         retryable: e.is_network(),
         phase: None,
         log_tail: vec![],
+    }
+}
+
+/// The inner error is the run's failure, the outer one a reason to try again.
+async fn prepared(
+    ctx: &Arc<Ctx>,
+    project: &Project,
+    row: &RunRow,
+) -> Result<Result<(), Failure>, RunsError> {
+    let base = match preflight::preflight(ctx, project, row).await {
+        Ok(base) => base,
+        Err(failure) => return Ok(Err(failure)),
     };
+    let commit = row.base_commit.clone().unwrap_or(base.commit);
+    let path = (project.profile.worktree_by == WorktreeBy::Daemon)
+        .then(|| project.worktree_path(&row.issue_number, &row.adw_id));
+    let facts = Prepared {
+        worktree_path: path.as_ref().map(|p| p.to_string_lossy().into_owned()),
+        base_branch: Some(base.branch),
+        base_commit: Some(commit.clone()),
+    };
+    // Before the folder is made: what is made in the middle of a stop is known and taken away.
+    sql::set_prepared(ctx.db(), &row.adw_id, &facts).await?;
+    Ok(make_worktree(ctx, project, row, path.as_deref(), &commit)
+        .await
+        .map_err(|e| git_failure(&e)))
+}
+
+async fn make_worktree(
+    ctx: &Arc<Ctx>,
+    project: &Project,
+    row: &RunRow,
+    path: Option<&Path>,
+    commit: &str,
+) -> Result<(), super::git::GitError> {
+    let trees = ctx.worktrees(project);
     let patterns = project.exclude_patterns();
     if !patterns.is_empty() {
-        trees.ensure_exclude(&patterns).await.map_err(|e| git_failure(&e))?;
+        trees.ensure_exclude(&patterns).await?;
     }
-    let mut facts = Prepared {
-        worktree_path: None,
-        base_branch: Some(base.branch.clone()),
-        base_commit: row.base_commit.clone().or_else(|| Some(base.commit.clone())),
-    };
-    if project.profile.worktree_by == WorktreeBy::Daemon {
-        let path = project.worktree_path(&row.issue_number, &row.adw_id);
-        // A resumed run whose folder is gone goes on at its branch; a new one starts at the base.
-        let branch = match row.branch.as_deref() {
-            Some(b) => ctx
-                .git(project)
-                .local_branch_commit(b)
-                .await
-                .map_err(|e| git_failure(&e))?
-                .map(|_| b),
-            None => None,
-        };
-        match branch {
-            Some(branch) => trees.add_branch(&path, branch).await,
-            None => {
-                trees
-                    .add_detached(&path, facts.base_commit.as_deref().unwrap_or(&base.commit))
-                    .await
-            }
+    let Some(path) = path else { return Ok(()) };
+    // A resumed run whose folder is gone goes on at its branch; a new one starts at the base.
+    if let Some(branch) = row.branch.as_deref()
+        && ctx.git(project).local_branch_commit(branch).await?.is_some()
+    {
+        return trees.add_branch(path, branch).await;
+    }
+    trees.add_detached(path, commit).await
+}
+
+/// The first number from `attempt` on whose folder is not there. Nothing of an attempt is made
+/// before it is stored, so a folder that is there is somebody else's: a run by hand with the same
+/// id, or a life that an earlier database knew. Its `exit.json` must not be taken for ours.
+fn free_folder(folder: &Path, attempt: i64) -> (i64, PathBuf) {
+    let mut number = attempt;
+    loop {
+        let dir = folder.join(number.to_string());
+        if dir.symlink_metadata().is_err() {
+            return (number, dir);
         }
-        .map_err(|e| git_failure(&e))?;
-        facts.worktree_path = Some(path.to_string_lossy().into_owned());
+        number += 1;
     }
-    Ok(facts)
 }
 
 /// Stores a new attempt; its processes come with the next step.
@@ -209,8 +259,8 @@ async fn begin(
     phase: &str,
     attempt: i64,
 ) -> Result<(), RunsError> {
-    let dir =
-        project.run_log_dir(&ctx.environment(), &row.adw_id).join(phase).join(attempt.to_string());
+    let folder = project.run_log_dir(&ctx.environment(), &row.adw_id).join(phase);
+    let (attempt, dir) = free_folder(&folder, attempt);
     let stored = sql::begin_attempt(
         ctx.db(),
         &row.adw_id,
@@ -225,4 +275,18 @@ async fn begin(
         ctx.run_changed(&row.adw_id);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_there_is_never_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(free_folder(dir.path(), 1), (1, dir.path().join("1")));
+        std::fs::create_dir_all(dir.path().join("2")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", dir.path().join("3")).unwrap();
+        assert_eq!(free_folder(dir.path(), 2), (4, dir.path().join("4")));
+    }
 }

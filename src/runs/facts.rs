@@ -165,7 +165,7 @@ async fn check_git(
     let git = ctx.git(project);
     Ok(match (post, subject.plan_file.as_deref(), subject.branch.as_deref()) {
         (Post::PlanFile | Post::PlanCommitted, None, _) => Some("no plan file is recorded".into()),
-        (Post::PlanFile, Some(plan), _) => (!worktree.join(plan).is_file())
+        (Post::PlanFile, Some(plan), _) => (!is_file_inside(worktree, plan))
             .then(|| format!("the plan file {plan} is not in the worktree")),
         (Post::PlanCommitted, Some(plan), _) => {
             let head = git.head(worktree).await?;
@@ -198,6 +198,15 @@ async fn check_git(
         }
         _ => None,
     })
+}
+
+/// Whether `name` is a file in `folder`, also after all links and `..` are followed.
+fn is_file_inside(folder: &Path, name: &str) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    match (real(folder), real(&folder.join(name))) {
+        (Some(folder), Some(file)) => is_below(&file, &folder) && file.is_file(),
+        _ => false,
+    }
 }
 
 /// Folders in which the agents of a run leave their streams.
@@ -324,6 +333,21 @@ mod tests {
         std::os::unix::fs::symlink(&outside, &link).unwrap();
         assert!(read_state(&link, "a").unwrap_err().contains("plain file"));
         assert_eq!(read_state(&dir.path().join("none"), "a"), Ok(None));
+    }
+
+    #[test]
+    fn a_plan_outside_its_worktree_is_no_plan() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::write(tree.join("plan.md"), "").unwrap();
+        std::fs::write(dir.path().join("outside.md"), "").unwrap();
+        std::os::unix::fs::symlink("../outside.md", tree.join("link.md")).unwrap();
+        assert!(is_file_inside(&tree, "plan.md"));
+        assert!(is_file_inside(&tree, &tree.join("plan.md").to_string_lossy()));
+        for bad in ["../outside.md", "link.md", "/etc/passwd", "", "nowhere.md"] {
+            assert!(!is_file_inside(&tree, bad), "{bad:?}");
+        }
     }
 
     #[test]

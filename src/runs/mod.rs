@@ -4,6 +4,7 @@
 //! [`view`]; nothing above knows the database, the processes or the files behind them.
 
 mod attend;
+pub mod cgroup;
 mod ctx;
 pub mod detach;
 mod driver;
@@ -25,6 +26,8 @@ mod query;
 pub mod records;
 pub mod run;
 pub mod sql;
+mod sql_keys;
+mod sql_rows;
 pub mod state_file;
 mod steer;
 pub mod supervisor;
@@ -45,6 +48,7 @@ use tokio::task::JoinHandle;
 use crate::changes::{Changed, Subscription};
 use crate::config::ProjectConfig;
 use crate::ids::ProjectName;
+use crate::limits;
 use ctx::Ctx;
 pub use ctx::RunsDeps;
 pub use error::RunsError;
@@ -68,12 +72,16 @@ impl Runs {
         let ctx = Arc::new(Ctx::new(deps, hints));
         ctx.load_projects().await?;
         for project in ctx.projects() {
-            if let Err(e) = ctx.worktrees(&project).repair().await {
-                tracing::warn!(
-                    project = project.name,
-                    "worktrees could not be looked through: {e}"
-                );
-            }
+            let trees = ctx.worktrees(&project);
+            let limit = Duration::from_millis(limits::GIT_REPAIR_MS);
+            let problem = match tokio::time::timeout(limit, trees.repair()).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(e)) => e.to_string(),
+                // Somebody holds the lock or the disk is slow; whoever makes a worktree mends too.
+                Err(_) => format!("not done within {} s", limit.as_secs()),
+            };
+            let name = &project.name;
+            tracing::warn!(project = name, "worktrees could not be looked through: {problem}");
         }
         let task = tokio::spawn(supervisor::supervise(Arc::clone(&ctx)));
         Ok((Runs { ctx, open: Arc::new(AtomicBool::new(true)) }, task))
@@ -244,7 +252,8 @@ impl Runs {
             expected,
         };
         if let Some(asked) = asked {
-            let name = asked.parse::<ProjectName>().map_err(|e| invalid(asked, e.to_string()))?;
+            let name =
+                asked.parse::<ProjectName>().map_err(|e| invalid(asked, e.expected.to_owned()))?;
             return match self.ctx.project(asked) {
                 Some(taken) => Err(invalid(
                     asked,

@@ -137,9 +137,9 @@ async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, 
     })?;
     let out = command(&uv, &["--version"], None, env).await?;
     let text = out.stdout_text();
-    match crate::uv::parse_version(&text) {
-        Some(v) if v >= crate::uv::MIN_VERSION => Ok(uv),
-        Some((a, b, _)) => Err(refuse(format!(
+    match uv_version(&text) {
+        Some(v) if v >= (crate::uv::MIN_VERSION.0, crate::uv::MIN_VERSION.1) => Ok(uv),
+        Some((a, b)) => Err(refuse(format!(
             "uv: {} is version {a}.{b}; at least {}.{} is needed",
             uv.display(),
             crate::uv::MIN_VERSION.0,
@@ -147,6 +147,12 @@ async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, 
         ))),
         None => Err(refuse(format!("uv: {} --version answered {:?}", uv.display(), text.trim()))),
     }
+}
+
+/// `uv 0.13.8 (…)` → `(0, 13)`.
+fn uv_version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.trim().strip_prefix("uv ")?.split(['.', ' ']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn check_agent(project: &Project, env: &BTreeMap<String, String>) -> Result<(), Failure> {
@@ -324,7 +330,63 @@ async fn warm(
                 true,
             ));
         }
+        check_syntax(project, uv, env, &cwd, &script).await?;
         ctx.warmed(&script, &text);
     }
     Ok(())
+}
+
+/// Reads the files named as arguments as Python; the first that this Python cannot read is told.
+const READ_AS_PYTHON: &str = "\
+import sys
+for name in sys.argv[1:]:
+    try:
+        compile(open(name, 'rb').read(), name, 'exec')
+    except SyntaxError as e:
+        sys.exit('%s:%s: %s (this is Python %s)' % (name, e.lineno, e.msg, sys.version.split()[0]))
+";
+
+/// Scripts that name no Python version may still need a newer one than is there; they would die of
+/// a syntax error after the phases before them have been paid for.
+async fn check_syntax(
+    project: &Project,
+    uv: &Path,
+    env: &BTreeMap<String, String>,
+    cwd: &Path,
+    script: &Path,
+) -> Result<(), Failure> {
+    let mut args: Vec<String> =
+        ["run", "--no-progress", "--no-project", "python", "-c", READ_AS_PYTHON]
+            .map(str::to_owned)
+            .to_vec();
+    args.push(script.to_string_lossy().into_owned());
+    let modules = project.profile.required_files.iter().map(|f| project.scripts_root.join(f));
+    for dir in modules.filter(|p| p.is_dir()) {
+        let files = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+        args.extend(
+            files
+                .filter(|p| p.extension().is_some_and(|x| x == "py"))
+                .map(|p| p.to_string_lossy().into_owned()),
+        );
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let out = command(uv, &args, Some(cwd), env).await?;
+    if out.success() {
+        return Ok(());
+    }
+    Err(refuse(format!(
+        "python: these scripts need another Python: {}; set uv.python in the configuration",
+        out.last_error_line()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uv_versions() {
+        assert_eq!(uv_version("uv 0.13.8 (abc 2026-01-01)\n"), Some((0, 13)));
+        assert_eq!(uv_version("uvx 1"), None);
+    }
 }

@@ -11,6 +11,7 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,9 @@ pub struct StartRecord {
     pub monitor: Identity,
     /// The leader of the phase; absent between the decision to start it and its start.
     pub child: Option<Identity>,
+    /// Folder of the control group that holds the tree, where one could be made.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
     /// Identity of the boot.
     pub boot_id: String,
     /// When.
@@ -172,22 +176,24 @@ pub enum Probe {
 
 /// Looks where an attempt stands.
 ///
+/// The order of the looks is what makes the answer true. The monitor takes `run.lock`, writes
+/// `start.json`, and at last `exit.json`: so a start that was read before a free lock is one whose
+/// monitor is gone, and an `exit.json` read after a free lock is final. One that appears while the
+/// monitor lives is none of its own (an agent knows the folder).
+///
 /// # Errors
 /// The file system's.
 pub fn probe(dir: &Path) -> io::Result<Probe> {
-    let exit = dir.join("exit.json");
-    if let Some(record) = read_json(&exit)? {
-        return Ok(Probe::Ended(record));
-    }
+    let start: Option<StartRecord> = read_record(&dir.join("start.json"))?;
     let monitor_alive = is_locked(&dir.join("run.lock"))?;
-    let tree_alive = is_locked(&dir.join("execution.log"))?;
-    let start: Option<StartRecord> = read_json(&dir.join("start.json"))?;
-    if monitor_alive || tree_alive {
+    if monitor_alive {
         return Ok(Probe::Live { start, monitor_alive });
     }
-    // The end may have been recorded between the first look and the locks.
-    if let Some(record) = read_json(&exit)? {
+    if let Some(record) = read_record(&dir.join("exit.json"))? {
         return Ok(Probe::Ended(record));
+    }
+    if is_locked(&dir.join("execution.log"))? {
+        return Ok(Probe::Live { start, monitor_alive });
     }
     Ok(if start.is_some() { Probe::Vanished(start) } else { Probe::NotStarted })
 }
@@ -201,8 +207,9 @@ pub fn request_stop(dir: &Path, reason: StopReason) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let temp = dir.join(format!(".stop.{}.tmp", std::process::id()));
+    let temp = temp_name(dir, "stop.json");
     std::fs::write(&temp, serde_json::to_vec(&StopFile { reason })?)?;
+    // A link, not a rename: it fails where a reason is already there.
     let linked = std::fs::hard_link(&temp, &path);
     let _ = std::fs::remove_file(&temp);
     match linked {
@@ -211,10 +218,21 @@ pub fn request_stop(dir: &Path, reason: StopReason) -> io::Result<()> {
     }
 }
 
-/// The stop that was asked for, if one was.
+/// The stop that was asked for, if one was. A request that cannot be read is one all the same:
+/// it keeps every later one out.
 #[must_use]
 pub fn stop_requested(dir: &Path) -> Option<StopReason> {
-    read_json::<StopFile>(&dir.join("stop.json")).ok().flatten().map(|s| s.reason)
+    match read_json::<StopFile>(&dir.join("stop.json")) {
+        Ok(file) => file.map(|s| s.reason),
+        Err(_) => Some(StopReason::Cancel),
+    }
+}
+
+/// A name for a file in the making that no other writer uses, neither a process nor a thread.
+fn temp_name(dir: &Path, name: &str) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    dir.join(format!(".{name}.{}.{number}.tmp", std::process::id()))
 }
 
 /// Writes a JSON file so that a reader sees all of it or nothing, also after a power cut.
@@ -222,7 +240,7 @@ pub fn stop_requested(dir: &Path) -> Option<StopReason> {
 /// # Errors
 /// The file system's.
 pub fn write_atomic<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<()> {
-    let temp = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+    let temp = temp_name(dir, name);
     let written = std::fs::File::create(&temp).and_then(|mut file| {
         file.write_all(&serde_json::to_vec_pretty(value)?)?;
         file.sync_all()
@@ -233,6 +251,18 @@ pub fn write_atomic<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Resu
     }
     renamed?;
     std::fs::File::open(dir)?.sync_all()
+}
+
+/// Reads a record; one that is none of ours counts as absent, so that no file that somebody left
+/// in the folder can hold a run up for ever.
+fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match read_json(path) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+            tracing::warn!("{e}");
+            Ok(None)
+        }
+        other => other,
+    }
 }
 
 /// Reads a JSON file of ours; `None` where it is not there.
@@ -263,11 +293,55 @@ mod tests {
     }
 
     #[test]
+    fn of_many_stop_requests_at_once_one_wins_and_none_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let ask = |reason| request_stop(dir.path(), reason).unwrap();
+            for reason in [StopReason::Cancel, StopReason::Silence, StopReason::WallLimit].repeat(8)
+            {
+                scope.spawn(move || ask(reason));
+            }
+        });
+        assert!(stop_requested(dir.path()).is_some());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn an_empty_folder_is_an_attempt_that_never_started() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
         std::fs::write(dir.path().join("execution.log"), "").unwrap();
         assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
+    }
+
+    #[test]
+    fn a_stop_request_that_cannot_be_read_still_asks() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("stop.json"), "{}").unwrap();
+        request_stop(dir.path(), StopReason::Cancel).unwrap();
+        assert_eq!(stop_requested(dir.path()), Some(StopReason::Cancel));
+    }
+
+    #[test]
+    fn files_of_somebody_else_are_no_records() {
+        let dir = tempfile::tempdir().unwrap();
+        // As a run by hand writes them, with times as text.
+        std::fs::write(dir.path().join("start.json"), r#"{"pid": 7}"#).unwrap();
+        std::fs::write(dir.path().join("exit.json"), r#"{"code": 0, "status": "completed"}"#)
+            .unwrap();
+        assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
+    }
+
+    #[test]
+    fn an_end_counts_only_when_its_monitor_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let exit = ExitRecord::never_began("x", Millis(2));
+        write_atomic(dir.path(), "exit.json", &exit).unwrap();
+        let alive = crate::lock::FileLock::try_exclusive(&dir.path().join("run.lock")).unwrap();
+        let live = Probe::Live { start: None, monitor_alive: true };
+        assert_eq!(probe(dir.path()).unwrap(), live);
+        drop(alive);
+        assert_eq!(probe(dir.path()).unwrap(), Probe::Ended(exit));
     }
 
     #[test]
@@ -277,6 +351,7 @@ mod tests {
             schema: 1,
             monitor: Identity { pid: 1, start_ticks: 1 },
             child: None,
+            cgroup: None,
             boot_id: "b".into(),
             started_at: Millis(1),
         };

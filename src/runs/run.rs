@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! queued ──► starting ──► running ──► completed | failed | skipped | timed_out | lost
-//!    │           │           │
+//!    │           │           │   └──► cancelled (its monitor was told to stop by a signal)
 //!    │           └─────┬─────┘
 //!    ▼                 ▼
 //! cancelled ◄────── stopping ──► cancelled | completed? no: an asked-for stop wins
@@ -106,6 +106,11 @@ impl RunFacts {
         self.attempts.iter().filter(move |a| a.phase == phase && a.attempt > floor)
     }
 
+    /// The newest attempt of a phase in this life: by its number, because the clock may jump back.
+    fn last_attempt<'a>(&'a self, phase: &'a str) -> Option<&'a AttemptFacts> {
+        self.live_attempts(phase).max_by_key(|a| a.attempt)
+    }
+
     /// The number that a new attempt of the phase gets.
     #[must_use]
     pub fn next_number(&self, phase: &str) -> i64 {
@@ -126,7 +131,7 @@ impl RunFacts {
         }
         self.todo
             .iter()
-            .find(|p| self.live_attempts(p).last().is_none_or(|a| a.status != RunStatus::Completed))
+            .find(|p| self.last_attempt(p).is_none_or(|a| a.status != RunStatus::Completed))
             .map(String::as_str)
     }
 }
@@ -161,7 +166,7 @@ pub fn next(facts: &RunFacts, now: Millis, retry: &RetryPolicy) -> Next {
 
 /// The step that a phase calls for; `None` where it is done.
 fn phase_step(facts: &RunFacts, phase: &str, now: Millis, retry: &RetryPolicy) -> Option<Next> {
-    let Some(last) = facts.live_attempts(phase).last() else {
+    let Some(last) = facts.last_attempt(phase) else {
         return Some(Next::Begin { phase: phase.to_owned(), attempt: facts.next_number(phase) });
     };
     match last.status {
@@ -177,8 +182,11 @@ fn phase_step(facts: &RunFacts, phase: &str, now: Millis, retry: &RetryPolicy) -
             if !may_retry {
                 return Some(Next::Finish(End { status, failure: last.failure.clone() }));
             }
-            let due = last.ended_at.unwrap_or(now).plus_ms(retry_delay_ms(retry, made));
-            Some(if due > now {
+            let delay_ms = retry_delay_ms(retry, made);
+            let due = last.ended_at.unwrap_or(now).plus_ms(delay_ms);
+            // An end that lies in the future was stamped before the clock was set back.
+            let waits = due > now && due.since_ms(now) <= delay_ms;
+            Some(if waits {
                 Next::WaitUntil(due)
             } else {
                 Next::Begin { phase: phase.to_owned(), attempt: facts.next_number(phase) }
@@ -234,7 +242,7 @@ pub fn may_move(from: RunStatus, to: RunStatus) -> bool {
     match (from, to) {
         (Queued, Starting | Cancelled)
         | (Starting, Running | Stopping | Failed)
-        | (Running, Stopping | Completed | Failed | Skipped | TimedOut | Lost)
+        | (Running, Stopping | Completed | Failed | Skipped | TimedOut | Lost | Cancelled)
         | (Stopping, Cancelled) => true,
         // A resume begins a new life.
         (ended, Queued) => ended.is_terminal(),
@@ -259,8 +267,8 @@ pub fn plan_resume(asked: &[String], facts: &RunFacts, from: Option<&str>) -> Op
         facts
             .attempts
             .iter()
-            .rev()
-            .find(|a| &a.phase == p)
+            .filter(|a| &a.phase == p)
+            .max_by_key(|a| a.attempt)
             .is_some_and(|a| a.status == RunStatus::Completed)
     };
     let start = match from {
@@ -357,6 +365,26 @@ mod tests {
             f.attempts.push(attempt("plan", 1, status, true));
             assert!(matches!(next(&f, NOW, &RETRY), Next::Finish(e) if e.status == status));
         }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_neither_repeats_a_phase_nor_holds_a_retry_back() {
+        // The second attempt carries the earlier time, so the database lists it first.
+        let mut f = facts(RunStatus::Running);
+        f.attempts = vec![
+            attempt("plan", 2, RunStatus::Completed, false),
+            attempt("plan", 1, RunStatus::Failed, true),
+        ];
+        assert_eq!(next(&f, NOW, &RETRY), Next::Begin { phase: "build".into(), attempt: 1 });
+        assert_eq!(f.current_phase(), Some("build"));
+        let asked = f.todo.clone();
+        f.status = RunStatus::Cancelled;
+        assert_eq!(plan_resume(&asked, &f, None).unwrap().todo, ["build", "review"]);
+
+        let mut f = facts(RunStatus::Running);
+        f.attempts.push(attempt("plan", 1, RunStatus::Failed, true));
+        let hour_ago = NOW.plus_ms(-3_600_000);
+        assert_eq!(next(&f, hour_ago, &RETRY), Next::Begin { phase: "plan".into(), attempt: 2 });
     }
 
     #[test]
@@ -480,7 +508,7 @@ mod tests {
         fn every_life_ends_and_no_attempt_number_comes_twice(
             verdicts in proptest::collection::vec(
                 (prop_oneof![Just(RunStatus::Completed), Just(RunStatus::Failed), Just(RunStatus::Lost),
-                             Just(RunStatus::TimedOut), Just(RunStatus::Skipped)], any::<bool>()), 0..12),
+                             Just(RunStatus::TimedOut), Just(RunStatus::Skipped), Just(RunStatus::Cancelled)], any::<bool>()), 0..12),
             stop_at in proptest::option::of(0usize..20),
         ) {
             let (begun, status) = play(&verdicts, stop_at);

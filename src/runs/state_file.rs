@@ -198,7 +198,8 @@ impl AdwState {
 
 fn text_of(value: &Value) -> Option<String> {
     match value {
-        Value::String(s) if !s.is_empty() => Some(s.clone()),
+        // A NUL is no text: PostgreSQL refuses it, and a path with one leads nowhere.
+        Value::String(s) if !s.is_empty() && !s.contains('\0') => Some(s.clone()),
         Value::Number(n) => Some(n.to_string()),
         _ => None,
     }
@@ -262,6 +263,7 @@ mod tests {
         assert_eq!(state(r#"{"issue_number":7}"#).text("issue_number").as_deref(), Some("7"));
         assert_eq!(state(r#"{"issue_number":"7"}"#).text("issue_number").as_deref(), Some("7"));
         assert_eq!(state(r#"{"branch_name":null}"#).text("branch_name"), None);
+        assert_eq!(state(r#"{"branch_name":"a\u0000b"}"#).text("branch_name"), None);
     }
 
     #[test]

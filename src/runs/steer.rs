@@ -119,6 +119,7 @@ pub(super) async fn requeue(
         RunsError::Db(e)
     };
     let mut tx = ctx.db().begin().await?;
+    trigger::room_in_queue(ctx, &mut tx).await?;
     let moved =
         sql::requeue(&mut tx, &row.adw_id, row.status(), plan, ctx.now()).await.map_err(taken)?;
     if !moved {

@@ -77,7 +77,11 @@ impl Dispatcher {
         let mut effects = vec![];
         let mut total = 0_u32;
         let mut per_project: BTreeMap<&str, u32> = BTreeMap::new();
-        for run in active.iter().filter(|r| r.status != RunStatus::Queued && r.project_max > 0) {
+        // A stop is seen through also where the project is not served any more.
+        let moves = |r: &&ActiveRun| {
+            r.status == RunStatus::Stopping || (r.status != RunStatus::Queued && r.project_max > 0)
+        };
+        for run in active.iter().filter(moves) {
             total += 1;
             *per_project.entry(&run.project).or_default() += 1;
             if self.driven.insert(run.adw_id.clone()) {
@@ -150,6 +154,7 @@ async fn scan(ctx: &Ctx) -> Result<Vec<ActiveRun>, RunsError> {
 }
 
 async fn apply(ctx: &Arc<Ctx>, drivers: &mut JoinSet<String>, effect: Effect) {
+    let ctx = Arc::clone(ctx);
     let adw_id = match effect {
         Effect::Drive(adw_id) => adw_id,
         Effect::Admit(adw_id) => {
@@ -169,17 +174,36 @@ async fn apply(ctx: &Arc<Ctx>, drivers: &mut JoinSet<String>, effect: Effect) {
                 // It was cancelled in the same moment; its driver finds that out and rests.
                 Ok(false) => {}
                 Err(e) => {
-                    tracing::error!(adw_id, "could not leave the queue, will be tried again: {e}")
+                    tracing::error!(adw_id, "could not leave the queue, will be tried again: {e}");
+                    drivers.spawn(async move {
+                        // It keeps its place for that long; without the pause a full disk would
+                        // make the supervisor spin.
+                        pause(&ctx).await;
+                        adw_id
+                    });
+                    return;
                 }
             }
             adw_id
         }
     };
-    let ctx = Arc::clone(ctx);
     drivers.spawn(async move {
-        driver::drive(ctx, adw_id.clone()).await;
+        // In a task of its own, so that a panic costs one step and not the run: whatever becomes
+        // of the driver, the dispatcher hears of its end and gives the run another one.
+        let driven = tokio::spawn(driver::drive(Arc::clone(&ctx), adw_id.clone())).await;
+        if let Err(e) = driven {
+            tracing::error!(adw_id, "driver broke off, will be started again: {e}");
+            pause(&ctx).await;
+        }
         adw_id
     });
+}
+
+async fn pause(ctx: &Ctx) {
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_millis(limits::DRIVER_BACKOFF_MS)) => {}
+        () = ctx.deps.shutdown.cancelled() => {}
+    }
 }
 
 /// The slow round: worktrees of ended runs, foreign runs.
@@ -245,6 +269,9 @@ mod tests {
             d.handle(Event::Scanned(vec![gone, run("b", "p", RunStatus::Queued)])),
             [Effect::Admit("b".into())]
         );
+        let mut stopping = run("c", "gone", RunStatus::Stopping);
+        stopping.project_max = 0;
+        assert_eq!(d.handle(Event::Scanned(vec![stopping])), [Effect::Drive("c".into())]);
     }
 
     proptest! {

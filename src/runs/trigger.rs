@@ -12,6 +12,7 @@ use super::sql::{self, Requeue, RunRow};
 use super::view::{Caller, RunStatus, TriggerRequest, Triggered};
 use super::{query, steer};
 use crate::clock::Millis;
+use crate::db::Tx;
 use crate::ids::{IssueNumber, PhaseName, RunId};
 use crate::limits;
 
@@ -32,7 +33,7 @@ pub(super) fn invalid(field: &'static str, given: &str, expected: impl Into<Stri
 
 /// The phase, where the profile has it.
 pub(super) fn known_phase(project: &Project, phase: &str) -> Result<String, RunsError> {
-    phase.parse::<PhaseName>().map_err(|e| invalid("phase", phase, e.to_string()))?;
+    phase.parse::<PhaseName>().map_err(|e| invalid("phase", phase, e.expected))?;
     if project.profile.phase(phase).is_none() {
         return Err(RunsError::UnknownPhase {
             phase: phase.to_owned(),
@@ -48,12 +49,12 @@ fn validate(ctx: &Ctx, request: TriggerRequest) -> Result<Valid, RunsError> {
     let issue = request
         .issue_number
         .parse::<IssueNumber>()
-        .map_err(|e| invalid("issue_number", &request.issue_number, e.to_string()))?
+        .map_err(|e| invalid("issue_number", &request.issue_number, e.expected))?
         .to_string();
     let adw_id = match request.adw_id.as_deref() {
         None => None,
         Some(id) => {
-            Some(id.parse::<RunId>().map_err(|e| invalid("adw_id", id, e.to_string()))?.to_string())
+            Some(id.parse::<RunId>().map_err(|e| invalid("adw_id", id, e.expected))?.to_string())
         }
     };
     let priority = request.priority.unwrap_or(0);
@@ -270,19 +271,27 @@ impl RunRow {
     }
 }
 
+/// Refuses one more waiting run where the queue is full.
+pub(super) async fn room_in_queue(ctx: &Ctx, tx: &mut Tx) -> Result<(), RunsError> {
+    let waiting = sql::waiting(tx, &ctx.deps.host).await?;
+    let max = i64::from(ctx.config().limits.queue_max);
+    if waiting >= max {
+        return Err(RunsError::QueueFull { waiting, max });
+    }
+    Ok(())
+}
+
 async fn store(ctx: &Ctx, caller: &Caller, valid: &Valid, tool: &str) -> Result<String, RunsError> {
     let now = ctx.now();
     let adw_id =
         valid.adw_id.clone().unwrap_or_else(|| RunId::generate(ctx.deps.rng.as_ref()).to_string());
     let mut tx = ctx.db().begin().await?;
-    let waiting = sql::waiting(&mut tx, &ctx.deps.host).await?;
-    let max = i64::from(ctx.config().limits.queue_max);
-    if waiting >= max {
-        return Err(RunsError::QueueFull { waiting, max });
-    }
+    // The counter first: it lets one trigger at a time pass, so each sees the others in the queue.
+    let seq = tx.next_counter("runs").await?;
+    room_in_queue(ctx, &mut tx).await?;
     let phases = serde_json::json!(valid.phases).to_string();
     let row = RunRow {
-        seq: tx.next_counter("runs").await?,
+        seq,
         project: valid.project.name.clone(),
         issue_number: valid.issue.clone(),
         host: ctx.deps.host.clone(),

@@ -139,7 +139,12 @@ impl Worktrees {
             match self.git.ok(self.git.root(), &args).await {
                 Ok(_) => return Ok(()),
                 Err(e) if attempt >= limits::GIT_ADD_TRIES_COUNT => return Err(e),
-                Err(_) => self.clear_remains(path).await?,
+                Err(_) => {
+                    self.clear_remains(path).await?;
+                    // A git whose daemon was killed may still be writing there.
+                    let pause_ms = limits::GIT_ADD_PAUSE_MS * u64::from(attempt);
+                    tokio::time::sleep(std::time::Duration::from_millis(pause_ms)).await;
+                }
             }
         }
         unreachable!("the loop returns at its last try")
@@ -192,8 +197,14 @@ impl Worktrees {
         Ok(())
     }
 
+    /// Also where a link below the tree folder leads elsewhere: git would follow it.
     fn only_ours(&self, operation: &str, path: &Path) -> Result<(), GitError> {
-        if is_below(path, &self.trees_dir) {
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        let inside = match (real(path), real(&self.trees_dir)) {
+            (Some(path), Some(trees)) => is_below(&path, &trees),
+            _ => !path.is_symlink(),
+        };
+        if inside && is_below(path, &self.trees_dir) {
             return Ok(());
         }
         let message = format!("{} is not below {}", path.display(), self.trees_dir.display());
@@ -250,8 +261,23 @@ impl Worktrees {
     /// # Errors
     /// [`GitError`]; [`Kind::Refused`] names what would be lost.
     pub async fn remove(&self, path: &Path, force: bool) -> Result<(), GitError> {
+        self.remove_unless(path, force, async || Ok(())).await
+    }
+
+    /// Like [`Worktrees::remove`], but asks once more under the lock whether it may still be done:
+    /// a run that goes on takes the same lock before it uses its worktree.
+    ///
+    /// # Errors
+    /// [`GitError`], or the objection.
+    pub async fn remove_unless(
+        &self,
+        path: &Path,
+        force: bool,
+        objection: impl AsyncFnOnce() -> Result<(), String>,
+    ) -> Result<(), GitError> {
         self.only_ours("worktree remove", path)?;
         let _held = self.lock().await?;
+        objection().await.map_err(|why| self.git.error("worktree remove", why, Kind::Refused))?;
         if path.exists() && !force {
             self.nothing_to_lose(path).await?;
         }
@@ -285,7 +311,7 @@ impl Worktrees {
                 "{} has {} uncommitted change(s), such as {}",
                 path.display(),
                 lost.len(),
-                first[3..].trim()
+                first.get(3..).unwrap_or_default().trim()
             ));
         }
         let unpushed = self.git.unpushed_count(path).await?;
@@ -298,7 +324,8 @@ impl Worktrees {
         Ok(())
     }
 
-    /// Mends what a crash left: half-made worktrees, and records of folders that are gone.
+    /// Mends what a crash left: half-made worktrees, and records of our folders that are gone. A
+    /// worktree of somebody else that is away, on a disk that is not mounted say, is left alone.
     ///
     /// # Errors
     /// [`GitError`].
@@ -310,6 +337,11 @@ impl Worktrees {
     /// The mending itself; the caller holds the lock, so no `add` of ours is half-way.
     async fn mend(&self) -> Result<(), GitError> {
         let admin = self.git.common_dir().await?.join("worktrees");
+        let real_trees = std::fs::canonicalize(&self.trees_dir);
+        let below = |tree: &Path| {
+            tree.starts_with(&self.trees_dir)
+                || real_trees.as_ref().is_ok_and(|trees| tree.starts_with(trees))
+        };
         for entry in std::fs::read_dir(&admin).into_iter().flatten().flatten() {
             let dir = entry.path();
             let text = |name: &str| {
@@ -322,14 +354,14 @@ impl Worktrees {
                 entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
             let abandoned =
                 old.is_some_and(|age| age.as_millis() > u128::from(limits::GIT_HALF_MADE_MS));
-            let ours =
-                tree.starts_with(&self.trees_dir) || (tree.as_os_str().is_empty() && abandoned);
+            let ours = below(&tree) || (tree.as_os_str().is_empty() && abandoned);
             let half_made = text("commondir").is_empty()
                 || text("locked") == "initializing"
                 || text("gitdir").is_empty();
-            if ours && half_made {
-                tracing::warn!(admin = %dir.display(), "removing a worktree whose making was cut off");
-                if tree.starts_with(&self.trees_dir) {
+            let gone = !tree.exists() && !dir.join("locked").exists();
+            if ours && (half_made || gone) {
+                tracing::warn!(admin = %dir.display(), "removing a worktree whose making was cut off, or whose folder is gone");
+                if below(&tree) {
                     let _ = std::fs::remove_dir_all(&tree);
                 }
                 std::fs::remove_dir_all(&dir).map_err(|e| {
@@ -341,7 +373,9 @@ impl Worktrees {
                 })?;
             }
         }
-        self.git.ok(self.git.root(), &["worktree", "prune"].map(OsStr::new)).await.map(drop)
+        // git's own measure of what is stale: what is half-made at once, what is away after months.
+        let prune = ["worktree", "prune", "--expire=3.months.ago"].map(OsStr::new);
+        self.git.ok(self.git.root(), &prune).await.map(drop)
     }
 
     /// Keeps a block of patterns in `.git/info/exclude`, so that folders of ours are ignored

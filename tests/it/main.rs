@@ -1,5 +1,8 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
+mod cli_daemon;
+mod cli_settings;
+mod cli_support;
 mod db;
 mod e2e_external;
 mod e2e_github;
@@ -14,5 +17,8 @@ mod mcp_http;
 mod mcp_support;
 mod mcp_tools;
 mod mcp_unix;
+mod python;
+mod runs_process;
+mod runs_sql;
 mod support;
 mod world;
