@@ -201,9 +201,11 @@ async fn check_forge(project: &Project, env: &BTreeMap<String, String>) -> Resul
     };
     let out = command(&gh, &["auth", "status"], None, env).await?;
     if !out.success() {
+        let said = format!("{}\n{}", String::from_utf8_lossy(&out.stderr), out.stdout_text());
+        let cause = said.lines().map(str::trim).find_map(|line| line.strip_prefix("X "));
         return Err(refuse(format!(
             "forge: gh is not logged in ({}); run `gh auth login`",
-            out.last_error_line()
+            cause.map_or_else(|| out.last_error_line(), str::to_owned)
         )));
     }
     Ok(())

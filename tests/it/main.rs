@@ -5,6 +5,7 @@ mod cli_settings;
 mod cli_support;
 mod db;
 mod e2e_external;
+mod e2e_github;
 mod e2e_looking;
 mod e2e_many;
 mod e2e_preflight;
