@@ -1,8 +1,9 @@
 CREATE TABLE projects (
-    name TEXT NOT NULL PRIMARY KEY,
     host TEXT NOT NULL,
+    name TEXT NOT NULL,
     path TEXT NOT NULL,
-    added_at BIGINT NOT NULL
+    added_at BIGINT NOT NULL,
+    PRIMARY KEY (host, name)
 );
 CREATE UNIQUE INDEX projects_path ON projects (host, path);
 

@@ -35,7 +35,8 @@ macro_rules! embedded {
     };
 }
 
-include!("automation_files.rs");
+mod files;
+pub use files::FILES;
 
 /// The copy could not be laid out.
 #[derive(Debug, Error)]
@@ -134,7 +135,9 @@ fn prune(root: &Path) {
         if name.starts_with(".new-") || name.starts_with(".old-") {
             // Only ours are touched while we run: the instance lock is held by the caller.
             let _ = std::fs::remove_dir_all(entry.path());
-        } else if let Ok(used) = std::fs::metadata(entry.path().join(STAMP)).and_then(|m| m.modified()) {
+        } else if let Ok(used) =
+            std::fs::metadata(entry.path().join(STAMP)).and_then(|m| m.modified())
+        {
             copies.push((used, entry.path()));
         }
     }
@@ -160,7 +163,10 @@ mod tests {
         let folders = ["adws/adw_tests", "agents", "trees", "pulls", "issues", "content"];
         folders.iter().any(|f| path == *f || path.starts_with(&format!("{f}/")))
             || path.split('/').any(|part| {
-                part.starts_with('.') || part == "__pycache__" || part.ends_with(".pyc") || part.ends_with(".egg-info")
+                part.starts_with('.')
+                    || part == "__pycache__"
+                    || part.ends_with(".pyc")
+                    || part.ends_with(".egg-info")
             })
     }
 
@@ -187,7 +193,10 @@ mod tests {
         tree.sort();
         let listed: Vec<String> = FILES.iter().map(|f| f.path.to_owned()).collect();
         let lines: String = tree.iter().map(|p| format!("    \"{p}\",\n")).collect();
-        assert_eq!(listed, tree, "src/automation_files.rs must read:\nembedded! {{\n{lines}}}\n");
+        assert_eq!(
+            listed, tree,
+            "the list in src/automation/files.rs must be:\nembedded! {{\n{lines}}}\n"
+        );
     }
 
     #[test]

@@ -85,7 +85,8 @@ fn run(cli: Cli, out: Out) -> Result<u8, (Out, Fail)> {
     let runtime = match runtime(serving) {
         Ok(runtime) => runtime,
         Err(error) => {
-            let fail = Fail::new(exit::FAILED, "internal", format!("cannot start the runtime: {error}"));
+            let fail =
+                Fail::new(exit::FAILED, "internal", format!("cannot start the runtime: {error}"));
             return Err((cx.out, fail));
         }
     };
@@ -153,7 +154,9 @@ async fn examine(cx: &Cx, given: &args::Doctor) -> Result<u8, Fail> {
             let known = cx.config().projects.iter().find(|p| p.name.as_str() == named);
             let path = known.map_or_else(|| cx.here.join(named), |p| p.path.clone());
             let root = place::repository_root(&path);
-            Some(root.ok_or_else(|| Fail::usage(format!("{} is in no git repository", path.display())))?)
+            Some(root.ok_or_else(|| {
+                Fail::usage(format!("{} is in no git repository", path.display()))
+            })?)
         }
         None => place::repository_root(&cx.here),
     };
@@ -191,8 +194,9 @@ async fn show(cx: &Cx, given: args::Demo) -> Result<u8, Fail> {
         state_dir: cx.config().paths.state_dir.clone(),
     };
     let report = demo::run(&plan, &cx.out).await.map_err(|error| {
-        Fail::new(exit::FAILED, "demo", format!("{error:#}"))
-            .hint("`adwd doctor` checks this machine; `adwd demo --keep` leaves everything in place")
+        Fail::new(exit::FAILED, "demo", format!("{error:#}")).hint(
+            "`adwd doctor` checks this machine; `adwd demo --keep` leaves everything in place",
+        )
     })?;
     if cx.out.is_json() {
         cx.out.json(&report);

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rmcp::ServiceExt as _;
 use rmcp::handler::client::ClientHandler;
 use rmcp::model::{CallToolRequestParams, ClientConfig, Implementation, ProgressNotificationParam};
 use rmcp::service::{NotificationContext, RoleClient, RunningService, ServiceError};
-use rmcp::ServiceExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -29,7 +29,7 @@ const CALL_LIMIT_MS: u64 = 90_000;
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// No daemon listens there.
-    #[error("no daemon listens on {}", socket.display())]
+    #[error("nothing listens on {}", socket.display())]
     Absent {
         /// The socket.
         socket: PathBuf,
@@ -99,7 +99,8 @@ impl Client {
         })?;
         let progress = Arc::new(Notify::new());
         let handler = Handler { progress: progress.clone() };
-        let hello = tokio::time::timeout(Duration::from_millis(HELLO_LIMIT_MS), handler.serve(stream));
+        let hello =
+            tokio::time::timeout(Duration::from_millis(HELLO_LIMIT_MS), handler.serve(stream));
         let broken = |problem| ClientError::Broken { tool: "initialize".into(), problem };
         let service = hello
             .await
@@ -139,9 +140,9 @@ impl Client {
             other => broken(other.to_string()),
         })?;
         let text = result.content.iter().find_map(|block| block.as_text()).map(|t| t.text.clone());
-        let content = result.structured_content.or_else(|| {
-            text.as_deref().and_then(|text| serde_json::from_str(text).ok())
-        });
+        let content = result
+            .structured_content
+            .or_else(|| text.as_deref().and_then(|text| serde_json::from_str(text).ok()));
         if result.is_error == Some(true) {
             return Err(refused(content.as_ref(), text));
         }
@@ -156,10 +157,13 @@ impl Client {
 
 fn refused(content: Option<&Value>, text: Option<String>) -> ClientError {
     let error = content.and_then(|c| c.get("error"));
-    let word = |key: &str| error.and_then(|e| e.get(key)).and_then(Value::as_str).map(str::to_owned);
+    let word =
+        |key: &str| error.and_then(|e| e.get(key)).and_then(Value::as_str).map(str::to_owned);
     ClientError::Refused {
         code: word("code").unwrap_or_else(|| "refused".into()),
-        message: word("message").or(text).unwrap_or_else(|| "the daemon refused without a reason".into()),
+        message: word("message")
+            .or(text)
+            .unwrap_or_else(|| "the daemon refused without a reason".into()),
         hint: word("hint"),
     }
 }
@@ -171,10 +175,18 @@ mod tests {
 
     #[test]
     fn a_refusal_is_read_from_the_structure_and_else_from_the_text() {
-        let content = json!({"error": {"code": "unknown_run", "message": "no run", "hint": "list"}});
-        let ClientError::Refused { code, message, hint } = refused(Some(&content), None) else { panic!() };
-        assert_eq!((code.as_str(), message.as_str(), hint.as_deref()), ("unknown_run", "no run", Some("list")));
-        let ClientError::Refused { code, message, .. } = refused(None, Some("said".into())) else { panic!() };
+        let content =
+            json!({"error": {"code": "unknown_run", "message": "no run", "hint": "list"}});
+        let ClientError::Refused { code, message, hint } = refused(Some(&content), None) else {
+            panic!()
+        };
+        assert_eq!(
+            (code.as_str(), message.as_str(), hint.as_deref()),
+            ("unknown_run", "no run", Some("list"))
+        );
+        let ClientError::Refused { code, message, .. } = refused(None, Some("said".into())) else {
+            panic!()
+        };
         assert_eq!((code.as_str(), message.as_str()), ("refused", "said"));
     }
 

@@ -50,6 +50,8 @@ pub struct Options {
     pub detached: bool,
     /// Repository to serve, beside the configured ones.
     pub repository: Option<PathBuf>,
+    /// Whether it was named: one that we only happen to stand in must not keep us from starting.
+    pub repository_named: bool,
     /// This program, for the monitors.
     pub exe: PathBuf,
 }
@@ -65,120 +67,151 @@ pub enum Ended {
 
 /// Runs the daemon until a signal ends it. Everything that fails before it is ready is an error
 /// that names the file, the address or the setting.
-pub async fn serve(loaded: Loaded, env: BTreeMap<String, String>, options: Options) -> anyhow::Result<Ended> {
-    let config = Arc::new(loaded.config.clone());
-    let paths = config.paths.clone();
-    private_folder(&paths.state_dir).with_context(|| format!("cannot use {}", paths.state_dir.display()))?;
+pub async fn serve(
+    loaded: Loaded,
+    env: BTreeMap<String, String>,
+    options: Options,
+) -> anyhow::Result<Ended> {
+    let paths = &loaded.config.paths;
+    private_folder(&paths.state_dir)
+        .with_context(|| format!("cannot use {}", paths.state_dir.display()))?;
     let pid = u32::try_from(nix::unistd::getpid().as_raw()).unwrap_or_default();
     // Before the first byte is written: a second daemon leaves no trace.
-    let instance = InstanceLock::acquire(&paths.state_dir, pid)?;
+    let _instance = InstanceLock::acquire(&paths.state_dir, pid)?;
     let _log = telemetry::init(&TelemetryConfig {
         log_dir: Some(paths.log_dir.clone()),
-        level: config.logs.level.clone(),
-        keep_days: config.logs.keep_days,
+        level: loaded.config.logs.level.clone(),
+        keep_days: loaded.config.logs.keep_days,
         stderr: options.foreground || (!options.detached && io::stderr().is_terminal()),
         env: env.clone(),
     })?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid, state_dir = %paths.state_dir.display(), "starting");
+    let state_dir = paths.state_dir.display();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid, %state_dir, "starting");
     if options.detached {
         // All settings are absolute by now; a daemon must not hold somebody's folder busy.
         let _ = std::env::set_current_dir("/");
     }
     let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
-    status("opening the database");
-    let db = Db::open(&paths.database_url).await?;
-    db.migrate(&SystemClock).await?;
-    let automation = automation::materialise(&paths.state_dir)?;
-    let env = child_env(env, &paths.state_dir);
-
-    status("looking at the runs of before");
-    let stop = CancellationToken::new();
-    let (runs, supervisor) = Runs::start(RunsDeps {
-        config: config.clone(),
-        db: db.clone(),
-        clock: Arc::new(SystemClock),
-        rng: Arc::new(OsRng),
-        changes: Changes::new(),
-        exe: options.exe.clone(),
-        host: host(),
-        automation,
-        base_env: env,
-        shutdown: stop.clone(),
-    })
-    .await?;
-    if let Some(root) = &options.repository {
-        add_repository(&runs, root).await?;
-    }
-    let deps = McpDeps {
-        runs: runs.clone(),
-        trigger_tools_enabled: true,
-        version: env!("CARGO_PKG_VERSION"),
-        clock: Arc::new(SystemClock),
-    };
-    let endpoints = listen::Endpoints::open(&loaded, deps, &stop).await?;
-    announce(&endpoints, &options);
-    let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&endpoints.sentence())]);
-
-    let ended = until_signal(&mut signals, &runs, supervisor).await;
+    let mut daemon = Daemon::assemble(&loaded, env, &options).await?;
+    daemon.announce(&options);
+    let ended = daemon.until_signal(&mut signals).await;
     tracing::info!("stopping; runs live on under their monitors");
     let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
-    runs.stop_accepting();
-    stop.cancel();
-    let supervisor = match ended {
-        Ok(supervisor) => supervisor,
-        // Without its supervisor the daemon is of no use: the service manager starts another.
-        Err(error) => {
-            endpoints.close(&paths.state_dir).await;
-            return Err(error);
-        }
-    };
-    let drained = async {
-        endpoints.close(&paths.state_dir).await;
-        if tokio::time::timeout(Duration::from_millis(DRAIN_LIMIT_MS), supervisor).await.is_err() {
-            tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "the supervisor did not end in time");
-        }
-        db.close().await;
-    };
     let how = tokio::select! {
-        () = drained => Ended::Softly,
+        () = daemon.drain(&paths.state_dir) => Ended::Softly,
         name = signals.next() => {
             tracing::warn!(signal = name, "second signal: ending at once");
             Ended::Hard
         }
     };
     tracing::info!("stopped");
-    drop(instance);
-    Ok(how)
+    ended.map(|()| how)
 }
 
-/// Waits for the first signal; meanwhile tells the service manager that the supervisor lives.
-async fn until_signal(
-    signals: &mut signals::Signals,
-    runs: &Runs,
-    mut supervisor: JoinHandle<()>,
-) -> anyhow::Result<JoinHandle<()>> {
-    let asked = sd_notify::watchdog_enabled();
-    let period = asked.map_or(Duration::from_millis(WATCH_PERIOD_MS), |limit| limit / 3);
-    let mut look = tokio::time::interval(period);
-    let mut beat = Beat::new(runs.beats());
-    loop {
-        tokio::select! {
-            name = signals.next() => {
-                tracing::info!(signal = name, "asked to stop");
-                return Ok(supervisor);
+/// The parts of a running daemon.
+struct Daemon {
+    db: Db,
+    runs: Runs,
+    supervisor: JoinHandle<()>,
+    endpoints: listen::Endpoints,
+    stop: CancellationToken,
+}
+
+impl Daemon {
+    async fn assemble(
+        loaded: &Loaded,
+        env: BTreeMap<String, String>,
+        options: &Options,
+    ) -> anyhow::Result<Daemon> {
+        let config = Arc::new(loaded.config.clone());
+        let state_dir = &config.paths.state_dir;
+        status("opening the database");
+        let db = Db::open(&config.paths.database_url).await?;
+        db.migrate(&SystemClock).await?;
+        let automation = automation::materialise(state_dir)?;
+        status("looking at the runs of before");
+        let stop = CancellationToken::new();
+        let (runs, supervisor) = Runs::start(RunsDeps {
+            config: config.clone(),
+            db: db.clone(),
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(OsRng),
+            changes: Changes::new(),
+            exe: options.exe.clone(),
+            host: host(),
+            automation,
+            base_env: child_env(env, state_dir),
+            shutdown: stop.clone(),
+        })
+        .await?;
+        if let Some(root) = &options.repository {
+            match add_repository(&runs, root).await {
+                Err(error) if !options.repository_named => {
+                    told(&format!("not serving the current folder: {error:#}"));
+                }
+                other => other?,
             }
-            ended = &mut supervisor => {
-                let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
-                bail!("the supervisor of the runs ended by itself{how}");
-            }
-            _ = look.tick() => {
-                if beat.is_alive(runs.beats(), period) {
-                    let _ = sd_notify::notify(&[NotifyState::Watchdog]);
-                } else {
-                    tracing::error!(limit_ms = BEAT_LIMIT_MS, "the supervisor does not beat");
+        }
+        let deps = McpDeps {
+            runs: runs.clone(),
+            trigger_tools_enabled: true,
+            version: env!("CARGO_PKG_VERSION"),
+            clock: Arc::new(SystemClock),
+        };
+        let endpoints = listen::Endpoints::open(loaded, deps, &stop).await?;
+        Ok(Daemon { db, runs, supervisor, endpoints, stop })
+    }
+
+    /// Says where it listens: to the service manager, the log, and whoever started it by hand.
+    fn announce(&self, options: &Options) {
+        let sentence = self.endpoints.sentence();
+        tracing::info!("{sentence}");
+        if !options.detached {
+            told(&format!("adwd {} ready: {sentence}", env!("CARGO_PKG_VERSION")));
+        }
+        let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&sentence)]);
+    }
+
+    /// Waits for the first signal; meanwhile tells the service manager that the supervisor lives.
+    /// An error says that it does not: then the service manager had better start another daemon.
+    async fn until_signal(&mut self, signals: &mut signals::Signals) -> anyhow::Result<()> {
+        let asked = sd_notify::watchdog_enabled();
+        let period = asked.map_or(Duration::from_millis(WATCH_PERIOD_MS), |limit| limit / 3);
+        let mut look = tokio::time::interval(period);
+        let mut beat = Beat::new(self.runs.beats());
+        loop {
+            tokio::select! {
+                name = signals.next() => {
+                    tracing::info!(signal = name, "asked to stop");
+                    return Ok(());
+                }
+                ended = &mut self.supervisor => {
+                    let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
+                    bail!("the supervisor of the runs ended by itself{how}");
+                }
+                _ = look.tick() => {
+                    if beat.is_alive(self.runs.beats(), period) {
+                        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+                    } else {
+                        tracing::error!(limit_ms = BEAT_LIMIT_MS, "the supervisor does not beat");
+                    }
                 }
             }
         }
+    }
+
+    /// Ends everything in order, each part within its bound.
+    async fn drain(self, state_dir: &Path) {
+        self.runs.stop_accepting();
+        self.stop.cancel();
+        self.endpoints.close(state_dir).await;
+        if !self.supervisor.is_finished() {
+            let limit = Duration::from_millis(DRAIN_LIMIT_MS);
+            if tokio::time::timeout(limit, self.supervisor).await.is_err() {
+                tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "the supervisor did not end in time");
+            }
+        }
+        self.db.close().await;
     }
 }
 
@@ -206,17 +239,12 @@ async fn add_repository(runs: &Runs, root: &Path) -> anyhow::Result<()> {
     let (project, added) = runs.add_project(&path, None).await?;
     if added {
         tracing::info!(project = %project.name, %path, profile = %project.profile, "a repository is served now");
-        told(&format!("serving {path} as project {:?} (profile {}: {})", project.name, project.profile, project.profile_reason));
+        told(&format!(
+            "serving {path} as project {:?} (profile {}: {})",
+            project.name, project.profile, project.profile_reason
+        ));
     }
     Ok(())
-}
-
-/// Where it listens, for whoever started it by hand.
-fn announce(endpoints: &listen::Endpoints, options: &Options) {
-    tracing::info!("{}", endpoints.sentence());
-    if !options.detached {
-        told(&format!("adwd {} ready: {}", env!("CARGO_PKG_VERSION"), endpoints.sentence()));
-    }
 }
 
 fn told(text: &str) {
@@ -290,13 +318,17 @@ fn host() -> String {
 /// Ends the daemon that runs on `state_dir` and waits until the folder is free. `None`: none runs.
 pub async fn stop(state_dir: &Path, limit: Duration) -> anyhow::Result<Option<u32>> {
     let Some(pid) = InstanceLock::holder(state_dir) else { return Ok(None) };
-    let raw = i32::try_from(pid).map_err(|_| anyhow!("the lock file names the impossible pid {pid}"))?;
+    let raw =
+        i32::try_from(pid).map_err(|_| anyhow!("the lock file names the impossible pid {pid}"))?;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(raw), nix::sys::signal::Signal::SIGTERM)
         .with_context(|| format!("cannot signal the daemon (pid {pid})"))?;
     let until = tokio::time::Instant::now() + limit;
     while InstanceLock::holder(state_dir) == Some(pid) {
         if tokio::time::Instant::now() >= until {
-            bail!("the daemon (pid {pid}) was told to stop and still runs after {} s; `kill -9 {pid}` loses nothing", limit.as_secs());
+            bail!(
+                "the daemon (pid {pid}) was told to stop and still runs after {} s; `kill -9 {pid}` loses nothing",
+                limit.as_secs()
+            );
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

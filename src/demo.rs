@@ -115,7 +115,10 @@ async fn show(plan: &Plan, out: &Out, stage: &Stage) -> anyhow::Result<Vec<Shown
     if plan.first {
         title(out, "Issue 1 becomes a pull request");
         stage.start().await?;
-        say(out, &format!("daemon             pid {}, MCP on {}", stage.pid(), stage.socket().display()));
+        say(
+            out,
+            &format!("daemon             pid {}, MCP on {}", stage.pid(), stage.socket().display()),
+        );
         let shown = undisturbed(out, stage, watch).await?;
         conclude(out, &shown);
         runs.push(shown);
@@ -143,7 +146,9 @@ async fn killed(out: &Out, stage: &Stage, watch: &mut Watcher<'_>) -> anyhow::Re
     say(out, "MCP call           trigger_adw_workflow {\"issue_number\": \"2\"}");
     let adw_id = stage.trigger("2").await?;
     let building = |run: &RunView| {
-        run.phases.iter().any(|p| p.phase == "build" && p.attempts.last().is_some_and(|a| a.status == RunStatus::Running))
+        run.phases.iter().any(|p| {
+            p.phase == "build" && p.attempts.last().is_some_and(|a| a.status == RunStatus::Running)
+        })
     };
     let run = within(stage.until(&adw_id, watch, building)).await?;
     if !building(&run) {
@@ -167,7 +172,8 @@ fn teller(out: &Out) -> impl FnMut(&RunView) + '_ {
         if begun.as_ref().is_none_or(|(id, _)| *id != run.adw_id) {
             begun = Some((run.adw_id.clone(), Instant::now()));
         }
-        let phases: Vec<String> = run.phases.iter().map(|p| format!("{} {}", p.phase, p.status)).collect();
+        let phases: Vec<String> =
+            run.phases.iter().map(|p| format!("{} {}", p.phase, p.status)).collect();
         let line = format!("{} {:<9}  {}", run.adw_id, run.status, phases.join(" · "));
         if line != last {
             let since = begun.as_ref().map_or(0.0, |(_, at)| at.elapsed().as_secs_f64());
@@ -186,17 +192,22 @@ async fn within<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
 async fn judge(stage: &Stage, run: RunView, killed: bool) -> anyhow::Result<Shown> {
     let adw_id = &run.adw_id;
     if run.status != RunStatus::Completed {
-        let why = run.failure.as_ref().map(|f| format!(": {} ({})\n{}", f.message, f.class.as_str(), f.log_tail.join("\n")));
+        let why = run
+            .failure
+            .as_ref()
+            .map(|f| format!(": {} ({})\n{}", f.message, f.class.as_str(), f.log_tail.join("\n")));
         bail!("run {adw_id} ended {}{}", run.status, why.unwrap_or_default());
     }
-    let attempts: BTreeMap<String, usize> = run.phases.iter().map(|p| (p.phase.clone(), p.attempts.len())).collect();
+    let attempts: BTreeMap<String, usize> =
+        run.phases.iter().map(|p| (p.phase.clone(), p.attempts.len())).collect();
     if let Some((phase, n)) = attempts.iter().find(|(_, n)| **n != 1) {
         bail!("run {adw_id}: phase {phase} had {n} attempts; one was promised");
     }
     let branch = run.branch.clone().context("the run names no branch")?;
     let url = run.pr_url.clone().context("the run names no pull request")?;
     let file = stage.pull_request_file(&url);
-    let pull_request = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let pull_request = std::fs::read_to_string(&file)
+        .with_context(|| format!("cannot read {}", file.display()))?;
     let diff = stage.diff(&branch).await?;
     Ok(Shown {
         adw_id: run.adw_id,
@@ -214,13 +225,20 @@ fn conclude(out: &Out, shown: &Shown) {
     if out.is_json() {
         return;
     }
-    let after = if shown.killed { ", though the daemon was killed; no phase ran twice" } else { "" };
+    let after =
+        if shown.killed { ", though the daemon was killed; no phase ran twice" } else { "" };
     out.painted(&out.paint(&format!("run {} completed{after}", shown.adw_id), Tone::Good));
     say(out, "");
     heading(out, "the pull request");
     shown.pull_request.lines().for_each(|line| say(out, &format!("  {line}")));
     say(out, "");
-    heading(out, &format!("the change, on branch {} of the remote", shown.branch.as_deref().unwrap_or_default()));
+    heading(
+        out,
+        &format!(
+            "the change, on branch {} of the remote",
+            shown.branch.as_deref().unwrap_or_default()
+        ),
+    );
     for line in shown.diff.lines() {
         let tone = match line.as_bytes().first() {
             Some(b'+') if !line.starts_with("+++") => Tone::Good,
@@ -235,14 +253,37 @@ fn farewell(out: &Out, stage: &Stage) {
     say(out, "");
     heading(out, "where everything lies");
     say(out, &format!("  repository     {}", stage.repository().display()));
-    say(out, &format!("  remote         {}   (git -C there log --all --oneline)", stage.remote().display()));
+    say(
+        out,
+        &format!(
+            "  remote         {}   (git -C there log --all --oneline)",
+            stage.remote().display()
+        ),
+    );
     say(out, &format!("  issues         {}", stage.repository().join("issues").display()));
-    say(out, &format!("  pull requests  {}", stage.repository().join("automation/pulls").display()));
+    say(
+        out,
+        &format!("  pull requests  {}", stage.repository().join("automation/pulls").display()),
+    );
     say(out, &format!("  phase logs     {}", stage.repository().join("logs").display()));
     say(out, &format!("  daemon's log   {}", stage.state_dir().join("logs/adwd.log").display()));
     say(out, "");
-    say(out, &format!("go on there:  cd {} && adwd --config {} trigger 2 --wait", stage.repository().display(), stage.config_file().display()));
-    say(out, &format!("end of it:    adwd --config {} stop; rm -r {}", stage.config_file().display(), stage.root.display()));
+    say(
+        out,
+        &format!(
+            "go on there:  cd {} && adwd --config {} trigger 2 --wait",
+            stage.repository().display(),
+            stage.config_file().display()
+        ),
+    );
+    say(
+        out,
+        &format!(
+            "end of it:    adwd --config {} stop; rm -r {}",
+            stage.config_file().display(),
+            stage.root.display()
+        ),
+    );
 }
 
 async fn find_uv(plan: &Plan, out: &Out) -> anyhow::Result<PathBuf> {
@@ -250,7 +291,13 @@ async fn find_uv(plan: &Plan, out: &Out) -> anyhow::Result<PathBuf> {
     if let Some(uv) = uv::locate(None, path, &plan.state_dir) {
         return Ok(uv);
     }
-    say(out, &format!("no uv on PATH: installing one for adwd alone in {} (pip, some seconds)", plan.state_dir.join("uv").display()));
+    say(
+        out,
+        &format!(
+            "no uv on PATH: installing one for adwd alone in {} (pip, some seconds)",
+            plan.state_dir.join("uv").display()
+        ),
+    );
     let install = uv::provision(&plan.state_dir, &plan.env, async |step| {
         say(out, &format!("  {}", step.what));
         tool::run_step(step).await

@@ -95,7 +95,8 @@ impl Visit<'_> {
             }
         };
         let automation = crate::automation::folder(&self.config.paths.state_dir);
-        Project::resolve(self.config, &entry, source, &automation).map_err(|error| error.to_string())
+        Project::resolve(self.config, &entry, source, &automation)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -111,7 +112,8 @@ pub struct Detected {
 /// Says what layout a repository has; changes nothing.
 pub fn detect(root: &Path, config: &Config) -> Detected {
     let env = BTreeMap::new();
-    let visit = Visit { config, env: &env, root: None, socket: PathBuf::new(), offline: true, fix: false };
+    let visit =
+        Visit { config, env: &env, root: None, socket: PathBuf::new(), offline: true, fix: false };
     match visit.project(root) {
         Ok(project) => Detected { profile: project.profile.name, reason: project.profile_reason },
         Err(problem) => Detected { profile: "none".into(), reason: problem },
@@ -169,7 +171,17 @@ pub fn show(report: &Report, out: &Out) {
         let rows: Vec<_> = report
             .checks
             .iter()
-            .map(|f| [level_word(f.level), f.area, f.check, &f.message, f.mend.as_deref().unwrap_or_default()].map(cell).to_vec())
+            .map(|f| {
+                [
+                    level_word(f.level),
+                    f.area,
+                    f.check,
+                    &f.message,
+                    f.mend.as_deref().unwrap_or_default(),
+                ]
+                .map(cell)
+                .to_vec()
+            })
             .collect();
         out.table(&[], &rows);
         return;
@@ -188,7 +200,12 @@ pub fn show(report: &Report, out: &Out) {
             out.painted(&format!("{:26} → {}", "", out.paint(mend, Tone::Dim)));
         }
     }
-    let summary = format!("{} checks, {} warnings, {} failures", report.checks.len(), report.warned, report.failed);
+    let summary = format!(
+        "{} checks, {} warnings, {} failures",
+        report.checks.len(),
+        report.warned,
+        report.failed
+    );
     out.line(&summary);
 }
 

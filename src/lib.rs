@@ -1,4 +1,6 @@
 //! `adwd`: a daemon that turns an issue number into a reviewed branch and pull request.
+//!
+#![doc = include_str!("ARCHITECTURE.md")]
 
 // L0: words, bounds and the kernel's facts.
 pub mod changes;
@@ -17,13 +19,13 @@ pub mod uv;
 pub mod auth;
 // L3: the slices.
 pub mod runs;
-// L4: the wire, both ends of it.
+// L4: the wire, both ends of it, and other programs.
 pub mod client;
 pub mod mcp;
+pub mod tool;
 // L5: the program.
 pub mod cli;
 pub mod daemon;
 pub mod demo;
 pub mod doctor;
 pub mod service;
-pub mod tool;

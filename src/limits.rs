@@ -100,8 +100,6 @@ pub const LIST_DEFAULT_COUNT: u32 = 50;
 pub const LOG_PAGE_COUNT: u32 = 1_000;
 /// Lines on a page where nothing is said.
 pub const LOG_DEFAULT_COUNT: u32 = 200;
-/// Oldest uv that is known to behave as `spec/platform.md` §1 says.
-pub const MIN_UV_VERSION: (u32, u32) = (0, 5);
 /// One git command.
 pub const GIT_COMMAND_MS: u64 = 120_000;
 /// How long the lock round a repository's worktrees is waited for.
@@ -153,6 +151,12 @@ pub const MONITOR_FAST_TICK_MS: u16 = 20;
 pub const STRAGGLER_GRACE_MS: u64 = 2_000;
 /// How long SIGKILL is repeated.
 pub const KILL_LIMIT_MS: u64 = 10_000;
+/// Longest grace for a phase whose log outgrew its bound.
+pub const FLOOD_GRACE_MS: u64 = 1_000;
+/// How long a monitor tries to write down the end where the disk is full.
+pub const EXIT_RECORD_MS: u64 = 60_000;
+/// Pause between two of these tries.
+pub const EXIT_RECORD_PAUSE_MS: u64 = 1_000;
 /// Pause before a spawn that failed for a passing reason is tried once more.
 pub const SPAWN_RETRY_MS: u64 = 1_000;
 /// From SIGTERM to SIGKILL for a short command that passed its limit.

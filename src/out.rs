@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Color, ContentArrangement, Table};
 use serde::Serialize;
 
@@ -141,7 +141,7 @@ impl Out {
             return;
         }
         let mut table = Table::new();
-        table.load_preset(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(header.iter().map(|h| {
             let head = comfy_table::Cell::new(h);
             if self.colours { head.add_attribute(Attribute::Bold) } else { head }
@@ -149,7 +149,8 @@ impl Out {
         for row in rows {
             table.add_row(row.iter().map(|c| self.styled(c)));
         }
-        self.raw(&format!("{table}\n"));
+        // Without borders and without wrapping: a path or an address can be copied in one piece.
+        self.raw(&format!("{}\n", table.trim_fmt()));
     }
 
     /// A word in its colour, for a line of one's own.
@@ -188,12 +189,15 @@ impl Out {
 #[must_use]
 pub fn harmless(text: &str) -> String {
     let steers = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !text.contains(steers) {
         return text.to_owned();
     }
-    text.chars().map(|c| if steers(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+    text.chars()
+        .map(|c| if steers(c) { c.escape_unicode().to_string() } else { c.to_string() })
+        .collect()
 }
 
 #[cfg(test)]
@@ -209,7 +213,13 @@ mod tests {
 
     #[test]
     fn without_a_terminal_there_are_no_colours() {
-        let out = Out { json: false, terminal: false, colours: false, error_terminal: false, gone: Cell::new(false) };
+        let out = Out {
+            json: false,
+            terminal: false,
+            colours: false,
+            error_terminal: false,
+            gone: Cell::new(false),
+        };
         assert_eq!(out.paint("x", Tone::Bad), "x");
         assert!(!out.is_terminal() && !out.can_animate());
     }

@@ -83,7 +83,9 @@ pub fn unit(spec: &UnitSpec) -> String {
     match &spec.account {
         Some((name, uid)) if spec.manager == Manager::System => {
             let _ = writeln!(text, "EnvironmentFile=-/etc/adwd/environment");
-            text.push_str("# The user's own manager, where it lingers, gives each run a scope of its own.\n");
+            text.push_str(
+                "# The user's own manager, where it lingers, gives each run a scope of its own.\n",
+            );
             let _ = writeln!(text, "Environment=XDG_RUNTIME_DIR=/run/user/{uid}");
             let _ = writeln!(text, "User={}", name.replace('%', "%%"));
             text.push_str("RuntimeDirectory=adwd\nRuntimeDirectoryMode=0700\n");
@@ -178,11 +180,9 @@ pub fn next_commands(manager: Manager, account: &str) -> Vec<String> {
             "systemctl --user enable --now adwd".into(),
             linger,
         ],
-        Manager::System => vec![
-            linger,
-            "systemctl daemon-reload".into(),
-            "systemctl enable --now adwd".into(),
-        ],
+        Manager::System => {
+            vec![linger, "systemctl daemon-reload".into(), "systemctl enable --now adwd".into()]
+        }
     }
 }
 
@@ -213,7 +213,8 @@ pub fn install(path: &Path, text: &str) -> Result<Installed, ServiceError> {
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let _ = std::fs::remove_file(path);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
     io::Write::write_all(&mut file, text.as_bytes())?;
     // The umask of a careful shell would make it unreadable for the manager's tools.
     file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
@@ -254,7 +255,12 @@ mod tests {
     #[test]
     fn words_are_quoted_and_specifiers_doubled() {
         let text = unit(&spec(Manager::User));
-        assert!(text.contains(r#"ExecStart="/opt/my tools/adwd" --config "/home/a/100%%/c$$.toml" serve"#), "{text}");
+        assert!(
+            text.contains(
+                r#"ExecStart="/opt/my tools/adwd" --config "/home/a/100%%/c$$.toml" serve"#
+            ),
+            "{text}"
+        );
         assert!(text.contains("KillMode=process") && text.contains("WatchdogSec=60"));
         assert!(!text.contains("User=") && text.contains("WantedBy=default.target"));
     }

@@ -23,9 +23,24 @@ const PROBE_LIMIT_MS: u64 = 20_000;
 
 /// Variables of the caller's environment that finding a Python and talking to an index need.
 const PASSED: &[&str] = &[
-    "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy",
-    "https_proxy", "no_proxy", "all_proxy", "PYENV_ROOT", "PYENV_VERSION",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "PYENV_ROOT",
+    "PYENV_VERSION",
 ];
 
 /// One program to run, as data.
@@ -94,7 +109,11 @@ pub enum UvError {
 /// A configured path that does not exist is answered with `None`, never with another uv: whoever
 /// configured it wants that one. Returns at once.
 #[must_use]
-pub fn locate(configured: Option<&Path>, path_var: Option<&OsStr>, state_dir: &Path) -> Option<PathBuf> {
+pub fn locate(
+    configured: Option<&Path>,
+    path_var: Option<&OsStr>,
+    state_dir: &Path,
+) -> Option<PathBuf> {
     if let Some(wanted) = configured {
         if wanted.components().count() > 1 {
             return is_program(wanted).then(|| wanted.to_path_buf());
@@ -118,7 +137,11 @@ pub fn private_path(state_dir: &Path) -> PathBuf {
 pub fn parse_version(output: &str) -> Option<(u32, u32, u32)> {
     let word = output.split_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
     let mut numbers = word.split(['.', '-', '+']).map(|n| n.parse::<u32>());
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next().and_then(Result::ok).unwrap_or(0)))
+    Some((
+        numbers.next()?.ok()?,
+        numbers.next()?.ok()?,
+        numbers.next().and_then(Result::ok).unwrap_or(0),
+    ))
 }
 
 /// Makes `{state_dir}/uv`, a virtual environment that holds uv, and answers uv's path; a present
@@ -177,8 +200,18 @@ async fn fill(
     let pip = Step {
         what: "installing uv with pip",
         program: folder.join("bin").join("python"),
-        args: ["-m", "pip", "install", "--no-input", "--no-cache-dir", "--disable-pip-version-check",
-            "--only-binary=:all:", REQUIREMENT].map(String::from).to_vec(),
+        args: [
+            "-m",
+            "pip",
+            "install",
+            "--no-input",
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+            "--only-binary=:all:",
+            REQUIREMENT,
+        ]
+        .map(String::from)
+        .to_vec(),
         env: env.clone(),
         timeout_ms: PIP_LIMIT_MS,
     };
@@ -203,7 +236,10 @@ async fn find_python(
             what: "asking Python for its version",
             program: candidate.clone(),
             // ensurepip is what Debian splits off: without it `-m venv` fails half-way.
-            args: vec!["-c".into(), "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])".into()],
+            args: vec![
+                "-c".into(),
+                "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])".into(),
+            ],
             env: env.clone(),
             timeout_ms: PROBE_LIMIT_MS,
         };
@@ -223,7 +259,8 @@ async fn find_python(
 
 fn python_candidates(path_var: Option<&OsStr>) -> Vec<PathBuf> {
     let names = ["python3", "python3.14", "python3.13", "python3.12", "python3.11"];
-    let mut found: Vec<PathBuf> = names.iter().filter_map(|n| on_path(Path::new(n), path_var)).collect();
+    let mut found: Vec<PathBuf> =
+        names.iter().filter_map(|n| on_path(Path::new(n), path_var)).collect();
     for fixed in ["/usr/bin/python3", "/usr/local/bin/python3"] {
         let fixed = PathBuf::from(fixed);
         if is_program(&fixed) && !found.contains(&fixed) {
@@ -243,10 +280,18 @@ async fn checked(
         return Ok(ended);
     }
     let problem = last_line(&ended);
-    let unreachable = ["No matching distribution", "ConnectionError", "NewConnectionError", "Temporary failure",
-        "Max retries", "Connection refused", "Network is unreachable", "CERTIFICATE_VERIFY"]
-        .iter()
-        .any(|sign| ended.stderr.contains(sign) || ended.stdout.contains(sign));
+    let unreachable = [
+        "No matching distribution",
+        "ConnectionError",
+        "NewConnectionError",
+        "Temporary failure",
+        "Max retries",
+        "Connection refused",
+        "Network is unreachable",
+        "CERTIFICATE_VERIFY",
+    ]
+    .iter()
+    .any(|sign| ended.stderr.contains(sign) || ended.stdout.contains(sign));
     let hint = if unreachable {
         "; the package index could not be used: check the network, HTTPS_PROXY and PIP_CERT, or \
          install uv yourself and put it on PATH"
@@ -261,7 +306,12 @@ fn passed(env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut narrowed: BTreeMap<String, String> = env
         .iter()
         .filter(|(key, _)| PASSED.contains(&key.as_str()) || key.starts_with("PIP_"))
-        .filter(|(key, _)| !matches!(key.as_str(), "PIP_TARGET" | "PIP_USER" | "PIP_PREFIX" | "PIP_REQUIRE_VIRTUALENV"))
+        .filter(|(key, _)| {
+            !matches!(
+                key.as_str(),
+                "PIP_TARGET" | "PIP_USER" | "PIP_PREFIX" | "PIP_REQUIRE_VIRTUALENV"
+            )
+        })
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     let path = env.get("PATH").filter(|p| !p.is_empty()).cloned();
@@ -278,7 +328,9 @@ fn last_line(ended: &Ended) -> String {
         .into_iter()
         .filter_map(|text| {
             let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-            lines().rfind(|line| line.to_ascii_lowercase().contains("error")).or_else(|| lines().next_back())
+            lines()
+                .rfind(|line| line.to_ascii_lowercase().contains("error"))
+                .or_else(|| lines().next_back())
         })
         .next()
         .unwrap_or("it said nothing");
@@ -296,7 +348,8 @@ fn on_path(name: &Path, path_var: Option<&OsStr>) -> Option<PathBuf> {
 }
 
 fn is_program(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    std::fs::metadata(path)
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> UvError {
@@ -375,7 +428,8 @@ mod tests {
     async fn without_network_the_message_says_so_and_nothing_is_left() {
         let dir = tempfile::tempdir().unwrap();
         program(&dir.path().join("bin/python3"));
-        let env = BTreeMap::from([("PATH".to_owned(), dir.path().join("bin").display().to_string())]);
+        let env =
+            BTreeMap::from([("PATH".to_owned(), dir.path().join("bin").display().to_string())]);
         let run = async |step: Step| match step.args.get(1).map(String::as_str) {
             Some("pip") => ended(1, "", "ERROR: No matching distribution found for uv\n"),
             Some("venv") => {

@@ -97,7 +97,9 @@ Examples:
   adwd trigger 42 --phases plan --model opus --project shop")]
     Trigger(Trigger),
     /// Run one phase of an issue
-    #[command(after_help = "Examples:\n  adwd phase plan 42\n  adwd phase review 42 --adw-id 3f9a1c2e --wait")]
+    #[command(
+        after_help = "Examples:\n  adwd phase plan 42\n  adwd phase review 42 --adw-id 3f9a1c2e --wait"
+    )]
     Phase(Phase),
     /// List runs, newest first
     #[command(after_help = "\
@@ -107,7 +109,9 @@ Examples:
   adwd list | cut -f1             the ids")]
     List(List),
     /// Show everything known about a run
-    #[command(after_help = "Examples:\n  adwd state 3f9a1c2e\n  adwd state 3f9a1c2e --json | jq .failure")]
+    #[command(
+        after_help = "Examples:\n  adwd state 3f9a1c2e\n  adwd state 3f9a1c2e --json | jq .failure"
+    )]
     State(OneRun),
     /// Show a phase's log
     #[command(after_help = "\
@@ -120,7 +124,9 @@ Examples:
     #[command(after_help = "Example:\n  adwd cancel 3f9a1c2e")]
     Cancel(OneRun),
     /// Go on with an ended run, with the same id and worktree
-    #[command(after_help = "Examples:\n  adwd resume 3f9a1c2e --wait\n  adwd resume 3f9a1c2e --from review")]
+    #[command(
+        after_help = "Examples:\n  adwd resume 3f9a1c2e --wait\n  adwd resume 3f9a1c2e --from review"
+    )]
     Resume(Resume),
     /// Wait until a run has ended
     #[command(after_help = "\
@@ -129,11 +135,14 @@ Examples:
   adwd wait 3f9a1c2e --timeout 600 || echo \"ended badly, or took too long: $?\"")]
     Wait(Wait),
     /// Serve repositories
-    #[command(subcommand, after_help = "\
+    #[command(
+        subcommand,
+        after_help = "\
 Examples:
   adwd project list
   adwd project add ~/src/shop --name shop
-  adwd project detect .           what layout it has, and why; changes nothing")]
+  adwd project detect .           what layout it has, and why; changes nothing"
+    )]
     Project(Project),
     /// Check this machine and a project, and say how to mend what is wrong
     #[command(after_help = "\
@@ -143,11 +152,14 @@ Examples:
   adwd doctor --json | jq '.checks[] | select(.level != \"ok\")'")]
     Doctor(Doctor),
     /// Show the configuration and where each value came from
-    #[command(subcommand, after_help = "\
+    #[command(
+        subcommand,
+        after_help = "\
 Examples:
   adwd config show
   adwd config example > ~/.config/adwd/config.toml
-  adwd config check")]
+  adwd config check"
+    )]
     Config(Config),
     /// See a whole run on a sample repository, and one that survives kill -9
     #[command(after_help = "\
@@ -156,14 +168,19 @@ Examples:
   adwd demo --quick --keep        one run, and everything stays for you to look at")]
     Demo(Demo),
     /// Print or install a systemd unit
-    #[command(subcommand, after_help = "\
+    #[command(
+        subcommand,
+        after_help = "\
 Examples:
   adwd service print
   adwd service install && systemctl --user daemon-reload && systemctl --user enable --now adwd
-  sudo adwd service install --system --run-as alice")]
+  sudo adwd service install --system --run-as alice"
+    )]
     Service(Service),
     /// Print shell completions
-    #[command(after_help = "Example:\n  adwd completions bash > ~/.local/share/bash-completion/completions/adwd")]
+    #[command(
+        after_help = "Example:\n  adwd completions bash > ~/.local/share/bash-completion/completions/adwd"
+    )]
     Completions {
         /// The shell
         shell: Shell,
@@ -433,10 +450,22 @@ mod tests {
         for words in [["adwd", "--json", "list"], ["adwd", "list", "--json"]] {
             assert!(Cli::try_parse_from(words).unwrap().global.json);
         }
-        let cli = Cli::try_parse_from(["adwd", "trigger", "7", "--phases", "plan,build", "--priority", "-5"]).unwrap();
+        let cli = Cli::try_parse_from([
+            "adwd",
+            "trigger",
+            "7",
+            "--phases",
+            "plan,build",
+            "--priority",
+            "-5",
+        ])
+        .unwrap();
         let Command::Trigger(trigger) = cli.command else { panic!() };
         assert_eq!(trigger.phases.unwrap(), ["plan", "build"]);
         assert_eq!(trigger.common.priority, Some(-5));
-        assert!(Cli::try_parse_from(["adwd", "trigger", "7", "--timeout", "5"]).is_err(), "needs --wait");
+        assert!(
+            Cli::try_parse_from(["adwd", "trigger", "7", "--timeout", "5"]).is_err(),
+            "needs --wait"
+        );
     }
 }

@@ -25,7 +25,13 @@ pub async fn serve(cx: Cx, given: Serve) -> Result<u8, Fail> {
         // The terminal that we were started from may go; an error says that we lead already.
         let _ = nix::unistd::setsid();
     }
-    let options = Options { foreground: given.foreground, detached: given.detached, repository, exe: cx.exe };
+    let options = Options {
+        foreground: given.foreground,
+        detached: given.detached,
+        repository,
+        repository_named: named.is_some(),
+        exe: cx.exe,
+    };
     match daemon::serve(cx.loaded, cx.env, options).await {
         Ok(Ended::Softly | Ended::Hard) => Ok(exit::OK),
         Err(error) => Err(match error.downcast_ref::<InstanceError>() {
@@ -46,7 +52,11 @@ pub async fn stop(cx: &Cx, given: &Stop) -> Result<u8, Fail> {
         .await
         .map_err(|error| Fail::new(exit::FAILED, "stop", format!("{error:#}")))?;
     let Some(pid) = stopped else {
-        return Err(Fail::new(exit::NO_DAEMON, "no_daemon", format!("no daemon runs on {}", state_dir.display())));
+        return Err(Fail::new(
+            exit::NO_DAEMON,
+            "no_daemon",
+            format!("no daemon runs on {}", state_dir.display()),
+        ));
     };
     if cx.out.is_json() {
         cx.out.json(&serde_json::json!({"stopped": true, "pid": pid}));
@@ -64,11 +74,13 @@ pub async fn stdio(cx: &Cx) -> Result<u8, Fail> {
         cx.out.note(&format!("adwd: {}", fail.message));
     }
     drop(client);
-    // Not `tokio::io::stdin`: it reads in a thread that nothing can interrupt, and would keep us
-    // alive after the daemon hung up.
+    // tokio reads standard input in a thread that nothing can interrupt; the runtime is left behind
+    // at the end (`cli::run`), so that we end when the daemon hangs up.
     let socket = cx.socket();
     match mcp::bridge(&socket, tokio::io::stdin(), tokio::io::stdout()).await {
         Ok(()) => Ok(exit::OK),
-        Err(error) => Err(Fail::new(exit::NO_DAEMON, "socket", format!("{}: {error}", socket.display()))),
+        Err(error) => {
+            Err(Fail::new(exit::NO_DAEMON, "socket", format!("{}: {error}", socket.display())))
+        }
     }
 }

@@ -89,14 +89,18 @@ impl From<ClientError> for Fail {
     fn from(error: ClientError) -> Fail {
         let message = error.to_string();
         match error {
-            ClientError::Absent { .. } => Fail::new(exit::NO_DAEMON, "no_daemon", message)
-                .hint("no daemon runs; start it with `adwd serve` (or `adwd service install`)"),
+            ClientError::Absent { .. } => {
+                Fail::new(exit::NO_DAEMON, "no_daemon", format!("no daemon runs: {message}"))
+                    .hint("start one with `adwd serve`, or for good with `adwd service install`")
+            }
             ClientError::Socket { .. } => Fail::new(exit::NO_DAEMON, "socket", message),
             ClientError::Broken { .. } => Fail::new(exit::FAILED, "connection", message)
                 .hint("the daemon's log says more: `adwd config show` names its folder"),
             ClientError::Refused { code, hint, .. } => {
                 let exit = match code.as_str() {
-                    "unknown_run" | "unknown_project" | "unknown_phase" => exit::NOT_FOUND,
+                    "unknown_run" | "unknown_project" | "no_project" | "unknown_phase" => {
+                        exit::NOT_FOUND
+                    }
                     "invalid_argument" => exit::USAGE,
                     _ => exit::REFUSED,
                 };

@@ -103,13 +103,18 @@ impl Cx {
         if was_set || config.paths.socket.exists() {
             return config.paths.socket.clone();
         }
-        daemon::recorded_socket(&config.paths.state_dir).unwrap_or_else(|| config.paths.socket.clone())
+        daemon::recorded_socket(&config.paths.state_dir)
+            .unwrap_or_else(|| config.paths.socket.clone())
     }
 
     async fn start(&self) -> Result<Client, Fail> {
         let state_dir = &self.config().paths.state_dir;
         daemon::private_folder(state_dir).map_err(|error| {
-            Fail::new(exit::NO_DAEMON, "state_dir", format!("cannot make {}: {error}", state_dir.display()))
+            Fail::new(
+                exit::NO_DAEMON,
+                "state_dir",
+                format!("cannot make {}: {error}", state_dir.display()),
+            )
         })?;
         let log = state_dir.join(START_LOG);
         // Only the last start matters; a daemon that still writes to the old one keeps its file.
@@ -117,9 +122,16 @@ impl Cx {
         let mut args = absolute_flags(&self.global.flags, &self.here);
         args.extend(["serve".to_owned(), "--detached".to_owned()]);
         let started = spawn_detached(&self.exe, &args, &self.env, &log).map_err(|error| {
-            Fail::new(exit::NO_DAEMON, "start", format!("cannot start {}: {error}", self.exe.display()))
+            Fail::new(
+                exit::NO_DAEMON,
+                "start",
+                format!("cannot start {}: {error}", self.exe.display()),
+            )
         })?;
-        self.out.note(&format!("no daemon ran; started one in the background (pid {}; `adwd stop` ends it)", started.pid));
+        self.out.note(&format!(
+            "no daemon ran; started one in the background (pid {}; `adwd stop` ends it)",
+            started.pid
+        ));
         let polls = START_LIMIT_MS / START_POLL_MS;
         for _ in 0..polls {
             tokio::time::sleep(Duration::from_millis(START_POLL_MS)).await;
@@ -170,8 +182,12 @@ impl Cx {
             Meant::Root(root) => {
                 let known = served.projects.iter().find(|p| is_same(&p.path, &root));
                 let name = known.map(|p| p.name.clone()).ok_or_else(|| {
-                    Fail::new(exit::NOT_FOUND, "unknown_project", format!("{} is not served", root.display()))
-                        .hint("`adwd project list` shows what is")
+                    Fail::new(
+                        exit::NOT_FOUND,
+                        "unknown_project",
+                        format!("{} is not served", root.display()),
+                    )
+                    .hint("`adwd project list` shows what is")
                 })?;
                 Ok(Some(name))
             }
@@ -180,7 +196,12 @@ impl Cx {
     }
 
     /// Serves one more repository and says so beside the result.
-    pub async fn add_project(&self, client: &Client, root: &Path, name: Option<&str>) -> Result<Added, Fail> {
+    pub async fn add_project(
+        &self,
+        client: &Client,
+        root: &Path,
+        name: Option<&str>,
+    ) -> Result<Added, Fail> {
         let path = root.display().to_string();
         let given = arguments(vec![("path", Some(json!(path))), ("name", name.map(|n| json!(n)))]);
         let added: Added = client.call("add_adw_project", given).await?;
@@ -216,7 +237,11 @@ pub fn absolute_flags(flags: &Flags, here: &Path) -> Vec<String> {
             args.extend([name.to_owned(), path.display().to_string()]);
         }
     }
-    let words = [("--http-bind", &flags.http_bind), ("--database", &flags.database), ("--log-level", &flags.log_level)];
+    let words = [
+        ("--http-bind", &flags.http_bind),
+        ("--database", &flags.database),
+        ("--log-level", &flags.log_level),
+    ];
     for (name, value) in words {
         if let Some(value) = value {
             args.extend([name.to_owned(), value.clone()]);

@@ -35,7 +35,9 @@ pub async fn command(cx: &Cx, given: Project) -> Result<u8, Fail> {
         }
         Project::Remove { name } => {
             let client = cx.connect().await?;
-            let answer = client.call_value("remove_adw_project", arguments(vec![("name", Some(json!(name)))])).await?;
+            let answer = client
+                .call_value("remove_adw_project", arguments(vec![("name", Some(json!(name)))]))
+                .await?;
             if cx.out.is_json() {
                 cx.out.json(&answer);
             } else {
@@ -46,7 +48,8 @@ pub async fn command(cx: &Cx, given: Project) -> Result<u8, Fail> {
             let root = root(cx, path)?;
             let found = doctor::detect(&root, cx.config());
             if cx.out.is_json() {
-                cx.out.json(&json!({"path": root, "profile": found.profile, "reason": found.reason}));
+                cx.out
+                    .json(&json!({"path": root, "profile": found.profile, "reason": found.reason}));
             } else {
                 cx.out.line(&format!("{}\t{}\t{}", root.display(), found.profile, found.reason));
             }
@@ -60,7 +63,11 @@ fn root(cx: &Cx, path: Option<std::path::PathBuf>) -> Result<std::path::PathBuf,
     let named = path.or_else(|| cx.global.project.as_ref().map(Into::into));
     let start = named.map_or_else(|| cx.here.clone(), |path| cx.here.join(path));
     if !start.is_dir() {
-        return Err(Fail::new(exit::NOT_FOUND, "no_folder", format!("{} is no folder", start.display())));
+        return Err(Fail::new(
+            exit::NOT_FOUND,
+            "no_folder",
+            format!("{} is no folder", start.display()),
+        ));
     }
     place::repository_root(&start).ok_or_else(|| {
         Fail::usage(format!("{} is in no git repository", start.display()))

@@ -12,6 +12,9 @@ pub fn triggered(out: &Out, run: &Triggered) {
         out.line(&format!("  watch: adwd wait {0}    log: adwd logs -f {0}", run.adw_id));
         return;
     }
+    if run.already_running {
+        out.note(&triggered_sentence(run));
+    }
     let worktree = run.worktree_path.clone().unwrap_or_default();
     let row = [&run.adw_id, &run.status, &run.project, &run.issue_number, &worktree];
     out.table(&[], &[row.map(|text| cell(text.clone())).to_vec()]);
@@ -21,11 +24,18 @@ pub fn triggered(out: &Out, run: &Triggered) {
 #[must_use]
 pub fn triggered_sentence(run: &Triggered) -> String {
     let mut text = if run.already_running {
-        format!("run {} of issue {} in {} is active already: {}", run.adw_id, run.issue_number, run.project, run.status)
+        format!(
+            "run {} of issue {} in {} is active already: {}",
+            run.adw_id, run.issue_number, run.project, run.status
+        )
     } else {
         format!(
             "run {} accepted: issue {} in {}, phases {}, {}",
-            run.adw_id, run.issue_number, run.project, run.phases.join(" → "), run.status
+            run.adw_id,
+            run.issue_number,
+            run.project,
+            run.phases.join(" → "),
+            run.status
         )
     };
     if let Some(position) = run.queue_position {
@@ -59,7 +69,8 @@ pub fn list(out: &Out, page: &RunPage, now: Millis) {
         .iter()
         .map(|run| {
             let phase = run.current_phase.clone().unwrap_or_default();
-            let note = run.pr_url.clone().or_else(|| run.failure_message.clone()).unwrap_or_default();
+            let note =
+                run.pr_url.clone().or_else(|| run.failure_message.clone()).unwrap_or_default();
             let when = if person { ago(&run.created_at, now) } else { run.created_at.clone() };
             let title = run.issue_title.clone().unwrap_or_default();
             vec![
@@ -100,24 +111,41 @@ pub fn run(out: &Out, run: &RunView, now: Millis) {
     add("ended", run.ended_at.as_deref().map(|at| when(at, now, person)), Tone::Plain);
     add("queue position", run.queue_position.map(|n| n.to_string()), Tone::Busy);
     add("next try", run.retry_at.clone(), Tone::Busy);
-    add("branch", run.branch.as_ref().map(|b| match &run.base_branch {
-        Some(base) => format!("{b} (from {base})"),
-        None => b.clone(),
-    }), Tone::Plain);
-    add("worktree", run.worktree_path.as_ref().map(|path| match run.worktree.as_deref() {
-        Some("removed") => format!("{path} (removed)"),
-        _ => path.clone(),
-    }), Tone::Plain);
+    add(
+        "branch",
+        run.branch.as_ref().map(|b| match &run.base_branch {
+            Some(base) => format!("{b} (from {base})"),
+            None => b.clone(),
+        }),
+        Tone::Plain,
+    );
+    add(
+        "worktree",
+        run.worktree_path.as_ref().map(|path| match run.worktree.as_deref() {
+            Some("removed") => format!("{path} (removed)"),
+            _ => path.clone(),
+        }),
+        Tone::Plain,
+    );
     add("plan", run.plan_file.clone(), Tone::Plain);
     add("pull request", run.pr_url.clone(), Tone::Good);
     add("usage", run.usage.as_ref().map(usage), Tone::Plain);
     if let Some(failure) = &run.failure {
         let phase = failure.phase.as_ref().map(|p| format!(" in {p}")).unwrap_or_default();
-        add("failure", Some(format!("{}{phase}: {}", failure.class.as_str(), failure.message)), Tone::Bad);
+        add(
+            "failure",
+            Some(format!("{}{phase}: {}", failure.class.as_str(), failure.message)),
+            Tone::Bad,
+        );
         if failure.retryable && run.status.is_terminal() {
-            add("", Some(format!("trying again can help: adwd resume {}", run.adw_id)), Tone::Plain);
+            add(
+                "",
+                Some(format!("trying again can help: adwd resume {}", run.adw_id)),
+                Tone::Plain,
+            );
         }
     }
+    add("skipped", run.skip_reason.clone(), Tone::Plain);
     add("state file", run.state_problem.clone(), Tone::Bad);
     for (name, value, tone) in &rows {
         if person {
@@ -143,7 +171,7 @@ fn phase_row(out: &Out, phase: &PhaseView) -> Vec<Cell2> {
         cell(&phase.phase),
         toned(&phase.status, tone(&phase.status)),
         cell(phase.attempts.len().to_string()),
-        cell(took.map(|ms| span(ms)).unwrap_or_default()),
+        cell(took.map(span).unwrap_or_default()),
         cell(cost.unwrap_or_default()),
         cell(last.map(|a| a.dir.clone()).unwrap_or_default()),
     ];
@@ -247,10 +275,10 @@ fn span_ms(from: &str, to: &str) -> Option<i64> {
 pub fn span(ms: i64) -> String {
     let s = ms / 1_000;
     match s {
-        ..10 => format!("{}.{}s", s, (ms % 1_000) / 100),
-        ..60 => format!("{s}s"),
-        ..3_600 => format!("{}m{:02}s", s / 60, s % 60),
-        ..86_400 => format!("{}h{:02}m", s / 3_600, s % 3_600 / 60),
+        ..=9 => format!("{s}.{}s", (ms % 1_000) / 100),
+        10..=59 => format!("{s}s"),
+        60..=3_599 => format!("{}m{:02}s", s / 60, s % 60),
+        3_600..=86_399 => format!("{}h{:02}m", s / 3_600, s % 3_600 / 60),
         _ => format!("{}d{:02}h", s / 86_400, s % 86_400 / 3_600),
     }
 }

@@ -30,7 +30,12 @@ pub async fn phase(cx: &Cx, given: Phase) -> Result<u8, Fail> {
     answer(cx, client, triggered, &given.common).await
 }
 
-async fn common(cx: &Cx, client: &Client, issue: &str, given: &Common) -> Result<Map<String, Value>, Fail> {
+async fn common(
+    cx: &Cx,
+    client: &Client,
+    issue: &str,
+    given: &Common,
+) -> Result<Map<String, Value>, Fail> {
     let project = cx.project(client).await?;
     // `#42` is how people write it, and what a shell leaves of it when quoted.
     let issue = issue.strip_prefix('#').unwrap_or(issue);
@@ -96,7 +101,8 @@ pub async fn list(cx: &Cx, given: List) -> Result<u8, Fail> {
 /// A moment, or how long ago: `90m`, `12h`, `7d`.
 fn since(when: &str, now: Millis) -> Result<Millis, Fail> {
     let when = when.trim();
-    let units = [("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000_i64)];
+    let units =
+        [("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000_i64)];
     for (unit, ms) in units {
         if let Some(number) = when.strip_suffix(unit).and_then(|n| n.parse::<u32>().ok()) {
             return Ok(now.plus_ms(-(i64::from(number).saturating_mul(ms))));
@@ -104,7 +110,9 @@ fn since(when: &str, now: Millis) -> Result<Millis, Fail> {
     }
     let midnight = format!("{when}T00:00:00Z");
     Millis::parse_rfc3339(when).or_else(|| Millis::parse_rfc3339(&midnight)).ok_or_else(|| {
-        Fail::usage(format!("--since {when:?}: expected 90m, 12h, 7d, a day, or a time such as 2026-11-21T09:00:00Z"))
+        Fail::usage(format!(
+            "--since {when:?}: expected 90m, 12h, 7d, a day, or a time such as 2026-11-21T09:00:00Z"
+        ))
     })
 }
 
@@ -124,7 +132,9 @@ pub async fn cancel(cx: &Cx, given: OneRun) -> Result<u8, Fail> {
         cx.out.json(&run);
     } else {
         cx.out.line(&match run.status {
-            RunStatus::Stopping => format!("{}: stopping; its processes are being ended", run.adw_id),
+            RunStatus::Stopping => {
+                format!("{}: stopping; its processes are being ended", run.adw_id)
+            }
             status => format!("{}: {status}", run.adw_id),
         });
     }
@@ -175,7 +185,10 @@ mod tests {
         assert_eq!(since("90m", now).unwrap(), now.plus_ms(-5_400_000));
         assert_eq!(since("7d", now).unwrap(), now.plus_ms(-604_800_000));
         assert_eq!(since("2026-11-21", now).unwrap().rfc3339(), "2026-11-21T00:00:00.000Z");
-        assert_eq!(since("2026-11-21T09:00:00+01:00", now).unwrap().rfc3339(), "2026-11-21T08:00:00.000Z");
+        assert_eq!(
+            since("2026-11-21T09:00:00+01:00", now).unwrap().rfc3339(),
+            "2026-11-21T08:00:00.000Z"
+        );
         assert_eq!(since("soon", now).unwrap_err().exit, exit::USAGE);
     }
 }

@@ -22,14 +22,17 @@ pub fn config(cx: &Cx, given: &Config) -> Result<u8, Fail> {
             if cx.out.is_json() {
                 let all: Vec<_> = settings
                     .iter()
-                    .map(|s| json!({"key": s.key, "value": s.value, "source": s.source.to_string()}))
+                    .map(
+                        |s| json!({"key": s.key, "value": s.value, "source": s.source.to_string()}),
+                    )
                     .collect();
                 cx.out.json(&json!({"config_file": file, "settings": all}));
             } else {
                 let rows: Vec<_> = settings
                     .iter()
                     .map(|s| {
-                        let tone = if s.source == Source::Default { Tone::Dim } else { Tone::Plain };
+                        let tone =
+                            if s.source == Source::Default { Tone::Dim } else { Tone::Plain };
                         vec![cell(&s.key), cell(&s.value), toned(s.source.to_string(), tone)]
                     })
                     .collect();
@@ -51,7 +54,10 @@ pub fn config(cx: &Cx, given: &Config) -> Result<u8, Fail> {
             } else if exists {
                 cx.out.line(&format!("{}: ok", file.display()));
             } else {
-                cx.out.line(&format!("{}: not there; built-in values, environment and flags are ok", file.display()));
+                cx.out.line(&format!(
+                    "{}: not there; built-in values, environment and flags are ok",
+                    file.display()
+                ));
             }
         }
         Config::Example => example(&cx.out),
@@ -90,8 +96,8 @@ pub fn service(cx: &Cx, given: &Service) -> Result<u8, Fail> {
         manager,
         exe: cx.exe.clone(),
         flags: flags(cx, manager),
-        path: search_path(cx),
-        account: Some(account.clone()),
+        path: search_path(cx, &account.2),
+        account: Some((account.0.clone(), account.1)),
     };
     let text = service::unit(&spec);
     if matches!(given, Service::Print(_)) {
@@ -130,9 +136,15 @@ fn manager(options: &ServiceOptions) -> Manager {
     if options.system || (root && !options.user) { Manager::System } else { Manager::User }
 }
 
-fn account(cx: &Cx, manager: Manager, options: &ServiceOptions) -> Result<(String, u32), Fail> {
+fn account(
+    cx: &Cx,
+    manager: Manager,
+    options: &ServiceOptions,
+) -> Result<(String, u32, String), Fail> {
     if manager == Manager::User && options.run_as.is_some() {
-        return Err(Fail::usage("--run-as goes with --system: your own systemd runs everything as you"));
+        return Err(Fail::usage(
+            "--run-as goes with --system: your own systemd runs everything as you",
+        ));
     }
     let sudo = cx.env.get("SUDO_USER").filter(|name| !name.is_empty());
     let user = match options.run_as.as_ref().or(sudo.filter(|_| manager == Manager::System)) {
@@ -145,7 +157,7 @@ fn account(cx: &Cx, manager: Manager, options: &ServiceOptions) -> Result<(Strin
             .flatten()
             .ok_or_else(|| Fail::usage("your uid has no account; name one with --run-as"))?,
     };
-    Ok((user.name, user.uid.as_raw()))
+    Ok((user.name, user.uid.as_raw(), user.dir.display().to_string()))
 }
 
 fn flags(cx: &Cx, manager: Manager) -> Vec<String> {
@@ -157,14 +169,21 @@ fn flags(cx: &Cx, manager: Manager) -> Vec<String> {
     flags
 }
 
-/// The shell's search path, without folders that only this shell knows; then the usual ones.
-fn search_path(cx: &Cx) -> String {
+/// The shell's search path, without what only this shell knows (a virtual environment, another
+/// account's folders), and with the account's own programs and the usual ones.
+fn search_path(cx: &Cx, home: &str) -> String {
     let own = cx.env.get("PATH").map(String::as_str).unwrap_or_default();
-    let usual = "/usr/local/bin:/usr/bin:/bin";
+    let here = cx.env.get("HOME").map(String::as_str).unwrap_or_default();
+    let programs = format!("{home}/.local/bin:{home}/.cargo/bin");
     let venv = cx.env.get("VIRTUAL_ENV").map(|dir| format!("{dir}/bin"));
+    let foreign =
+        |folder: &str| here != home && !here.is_empty() && folder.starts_with(&format!("{here}/"));
     let mut folders: Vec<&str> = Vec::new();
-    for folder in own.split(':').chain(usual.split(':')) {
-        if folder.starts_with('/') && !folders.contains(&folder) && venv.as_deref() != Some(folder) {
+    for folder in
+        own.split(':').chain(programs.split(':')).chain("/usr/local/bin:/usr/bin:/bin".split(':'))
+    {
+        let fits = folder.starts_with('/') && !foreign(folder) && venv.as_deref() != Some(folder);
+        if fits && !folders.contains(&folder) {
             folders.push(folder);
         }
     }
@@ -184,7 +203,10 @@ mod tests {
         let flags = Flags { config: Some(file.clone()), ..Flags::default() };
         std::fs::write(&file, EXAMPLE).unwrap();
         let plain = Settings::load(&flags, &BTreeMap::new()).unwrap();
-        assert!(plain.provenance.iter().all(|s| s.source == Source::Default), "nothing is set by itself");
+        assert!(
+            plain.provenance.iter().all(|s| s.source == Source::Default),
+            "nothing is set by itself"
+        );
         // `# ` begins prose, `#` a setting.
         let settings: String = EXAMPLE
             .lines()
@@ -200,7 +222,11 @@ mod tests {
             loaded.provenance.iter().find(|s| s.key == key).unwrap().value.clone()
         };
         for key in ["http.bind", "limits.max_running", "phases.build.wall_s", "logs.keep_days"] {
-            assert_eq!(values(&plain, key), values(&full, key), "the example shows the default of {key}");
+            assert_eq!(
+                values(&plain, key),
+                values(&full, key),
+                "the example shows the default of {key}"
+            );
         }
     }
 }

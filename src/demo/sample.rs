@@ -21,7 +21,8 @@ pub fn write(root: &Path) -> anyhow::Result<()> {
     for (path, text, program) in FILES {
         let path = root.join(path);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
         }
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         let mode = if *program { 0o755 } else { 0o644 };

@@ -43,12 +43,15 @@ impl Stage {
     pub async fn set(plan: &Plan, uv: &Path) -> anyhow::Result<Stage> {
         let root = make_root(plan.dir.as_deref())?;
         let env = hermetic(&plan.env, &root);
-        let git = tool::find("git", &env).context("git is not on PATH; install git 2.39 or newer")?;
+        let git =
+            tool::find("git", &env).context("git is not on PATH; install git 2.39 or newer")?;
         // A deep --dir leaves no room for a socket's path.
         let inside = root.join("run");
         let fits = inside.join("adwd.sock").as_os_str().len() <= SOCKET_PATH_MAX_BYTES;
-        let runtime = if fits { inside } else { PathBuf::from(format!("/tmp/adwd-demo-{}", random())) };
-        let stage = Stage { root, runtime, exe: plan.exe.clone(), env, git, daemon: RefCell::new(None) };
+        let runtime =
+            if fits { inside } else { PathBuf::from(format!("/tmp/adwd-demo-{}", random())) };
+        let stage =
+            Stage { root, runtime, exe: plan.exe.clone(), env, git, daemon: RefCell::new(None) };
         if let Err(error) = stage.fill(uv).await {
             let _ = std::fs::remove_dir_all(&stage.root);
             return Err(error);
@@ -61,7 +64,10 @@ impl Stage {
             std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
         };
         // The user's own git settings (hooks, signing) have no part in this.
-        write(&self.root.join("gitconfig"), "[user]\n\tname = adwd demo\n\temail = demo@localhost\n[init]\n\tdefaultBranch = main\n")?;
+        write(
+            &self.root.join("gitconfig"),
+            "[user]\n\tname = adwd demo\n\temail = demo@localhost\n[init]\n\tdefaultBranch = main\n",
+        )?;
         write(&self.config_file(), &self.config(uv))?;
         let repository = self.repository();
         std::fs::create_dir_all(&repository).context("cannot make the sample repository")?;
@@ -71,7 +77,10 @@ impl Stage {
             (&self.root, &["init", "--quiet", "--bare", &remote]),
             (&repository, &["init", "--quiet"]),
             (&repository, &["add", "--all"]),
-            (&repository, &["commit", "--quiet", "--message", "A shopping list that adds up, nearly"]),
+            (
+                &repository,
+                &["commit", "--quiet", "--message", "A shopping list that adds up, nearly"],
+            ),
             (&repository, &["remote", "add", "origin", &remote]),
             (&repository, &["push", "--quiet", "--set-upstream", "origin", "main"]),
         ];
@@ -163,7 +172,11 @@ impl Stage {
     }
 
     /// Watches a run until it has ended.
-    pub async fn until_ended(&self, adw_id: &str, watch: &mut Watcher<'_>) -> anyhow::Result<RunView> {
+    pub async fn until_ended(
+        &self,
+        adw_id: &str,
+        watch: &mut Watcher<'_>,
+    ) -> anyhow::Result<RunView> {
         self.until(adw_id, watch, |_| false).await
     }
 
@@ -214,7 +227,8 @@ impl Stage {
         let client = self.connect().await?;
         loop {
             let page: RunPage = client.call("list_adw_workflows", Map::new()).await?;
-            let open: Vec<_> = page.workflows.iter().filter(|run| !run.status.is_terminal()).collect();
+            let open: Vec<_> =
+                page.workflows.iter().filter(|run| !run.status.is_terminal()).collect();
             if open.is_empty() {
                 return Ok(());
             }
@@ -261,7 +275,8 @@ fn make_root(wanted: Option<&Path>) -> anyhow::Result<PathBuf> {
         None => std::env::temp_dir().join(format!("adwd-demo-{}", random())),
     };
     if let Some(parent) = dir.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("cannot make {}", parent.display()))?;
     }
     daemon::private_folder(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     // Git answers with resolved paths; ours must compare equal.
@@ -278,8 +293,15 @@ fn random() -> String {
 fn hermetic(env: &BTreeMap<String, String>, root: &Path) -> BTreeMap<String, String> {
     let mut own: BTreeMap<String, String> = env
         .iter()
-        .filter(|(name, _)| !["ADWD_", "ADW_", "GIT_"].iter().any(|prefix| name.starts_with(prefix)))
-        .filter(|(name, _)| !matches!(name.as_str(), "VIRTUAL_ENV" | "PYTHONPATH" | "NOTIFY_SOCKET" | "WATCHDOG_USEC"))
+        .filter(|(name, _)| {
+            !["ADWD_", "ADW_", "GIT_"].iter().any(|prefix| name.starts_with(prefix))
+        })
+        .filter(|(name, _)| {
+            !matches!(
+                name.as_str(),
+                "VIRTUAL_ENV" | "PYTHONPATH" | "NOTIFY_SOCKET" | "WATCHDOG_USEC"
+            )
+        })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     own.insert("GIT_CONFIG_GLOBAL".into(), root.join("gitconfig").display().to_string());
@@ -292,7 +314,10 @@ fn unquoted(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let [first, tail @ ..] = rest {
-        let code = tail.get(..2).and_then(|two| std::str::from_utf8(two).ok()).and_then(|two| u8::from_str_radix(two, 16).ok());
+        let code = tail
+            .get(..2)
+            .and_then(|two| std::str::from_utf8(two).ok())
+            .and_then(|two| u8::from_str_radix(two, 16).ok());
         match (first, code) {
             (b'%', Some(code)) => {
                 bytes.push(code);
@@ -320,7 +345,9 @@ mod tests {
 
     #[test]
     fn settings_from_outside_do_not_reach_the_stage() {
-        let env = ["ADWD_SOCKET", "ADW_AGENT", "GIT_DIR", "PATH"].map(|n| (n.to_owned(), "x".to_owned())).into();
+        let env = ["ADWD_SOCKET", "ADW_AGENT", "GIT_DIR", "PATH"]
+            .map(|n| (n.to_owned(), "x".to_owned()))
+            .into();
         let own = hermetic(&env, Path::new("/r"));
         let names: Vec<&str> = own.keys().map(String::as_str).collect();
         assert_eq!(names, ["GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "PATH"]);

@@ -50,7 +50,8 @@ pub(super) async fn examine(visit: &Visit<'_>, found: &mut Findings, tell: &dyn 
 fn folders(visit: &Visit<'_>, found: &mut Findings) {
     let paths = &visit.config.paths;
     let probe = paths.state_dir.join(format!(".doctor-{}", nix::unistd::getpid()));
-    let written = daemon::private_folder(&paths.state_dir).and_then(|()| std::fs::write(&probe, b"x"));
+    let written =
+        daemon::private_folder(&paths.state_dir).and_then(|()| std::fs::write(&probe, b"x"));
     let _ = std::fs::remove_file(&probe);
     match written {
         Ok(()) => found.ok("state_dir", format!("{} can be written", paths.state_dir.display())),
@@ -65,13 +66,15 @@ fn folders(visit: &Visit<'_>, found: &mut Findings) {
 
 fn disk(found: &mut Findings, folder: &Path) {
     let Ok(facts) = statvfs(folder) else { return };
-    let free = (facts.blocks_available() as u64).saturating_mul(facts.fragment_size() as u64);
+    let free = facts.blocks_available().saturating_mul(facts.fragment_size());
     let text = format!("{} MiB free at {}", free >> 20, folder.display());
     let mend = "make room: worktrees, logs and uv's cache (`uv cache prune`) are the usual places";
-    match free {
-        ..DISK_FAIL_BYTES => found.fail("disk", text, mend),
-        ..DISK_WARN_BYTES => found.warn("disk", text, mend),
-        _ => found.ok("disk", text),
+    if free < DISK_FAIL_BYTES {
+        found.fail("disk", text, mend);
+    } else if free < DISK_WARN_BYTES {
+        found.warn("disk", text, mend);
+    } else {
+        found.ok("disk", text);
     }
 }
 
@@ -80,25 +83,38 @@ async fn daemon_state(visit: &Visit<'_>, found: &mut Findings) {
     let holder = InstanceLock::holder(state_dir);
     match (Client::connect(&visit.socket).await, holder) {
         (Ok(_), Some(pid)) => {
-            let http = daemon::recorded_http(state_dir).map(|a| format!(", http://{a}/mcp")).unwrap_or_default();
-            found.ok("daemon", format!("runs (pid {pid}), answers on {}{http}", visit.socket.display()));
+            let http = daemon::recorded_http(state_dir)
+                .map(|a| format!(", http://{a}/mcp"))
+                .unwrap_or_default();
+            found.ok(
+                "daemon",
+                format!("runs (pid {pid}), answers on {}{http}", visit.socket.display()),
+            );
         }
         (Ok(_), None) => found.warn(
             "daemon",
             format!("a daemon of another state folder answers on {}", visit.socket.display()),
             "give each daemon a --runtime-dir of its own",
         ),
-        (Err(ClientError::Absent { .. }), None) => found.ok("daemon", "none runs; `adwd serve` or any trigger starts one"),
+        (Err(ClientError::Absent { .. }), None) => {
+            found.ok("daemon", "none runs; `adwd serve` or any trigger starts one")
+        }
         (Err(error), Some(pid)) => found.fail(
             "daemon",
             format!("runs (pid {pid}) but does not answer: {error}"),
             "`adwd stop`, then `adwd serve`; runs live on meanwhile",
         ),
-        (Err(error), None) => found.fail("daemon", error.to_string(), "look at the socket and its folder"),
+        (Err(error), None) => {
+            found.fail("daemon", error.to_string(), "look at the socket and its folder")
+        }
     }
 }
 
-async fn uv_present(visit: &Visit<'_>, found: &mut Findings, tell: &dyn Fn(&str)) -> Option<PathBuf> {
+async fn uv_present(
+    visit: &Visit<'_>,
+    found: &mut Findings,
+    tell: &dyn Fn(&str),
+) -> Option<PathBuf> {
     let state_dir = &visit.config.paths.state_dir;
     let path = visit.env.get("PATH").map(OsStr::new);
     let mut present = uv::locate(visit.config.uv.path.as_deref(), path, state_dir);
@@ -108,13 +124,18 @@ async fn uv_present(visit: &Visit<'_>, found: &mut Findings, tell: &dyn Fn(&str)
         match uv::provision(state_dir, visit.env, tool::run_step).await {
             Ok(path) => (present, fixed) = (Some(path), true),
             Err(error) => {
-                found.fail("uv", format!("not there, and could not be installed: {error}"), "install uv yourself, or set uv.path");
+                found.fail(
+                    "uv",
+                    format!("not there, and could not be installed: {error}"),
+                    "install uv yourself, or set uv.path",
+                );
                 return None;
             }
         }
     }
     let Some(uv) = present else {
-        let configured = visit.config.uv.path.as_ref().map(|p| format!(" (uv.path = {})", p.display()));
+        let configured =
+            visit.config.uv.path.as_ref().map(|p| format!(" (uv.path = {})", p.display()));
         found.fail(
             "uv",
             format!("not found{}", configured.unwrap_or_default()),
@@ -122,19 +143,28 @@ async fn uv_present(visit: &Visit<'_>, found: &mut Findings, tell: &dyn Fn(&str)
         );
         return None;
     };
-    let version = tool::run(&uv, &["--version"], Path::new("/"), &visit.child_env(), PROGRAM_LIMIT_MS).await;
+    let version =
+        tool::run(&uv, &["--version"], Path::new("/"), &visit.child_env(), PROGRAM_LIMIT_MS).await;
     let text = version.as_ref().map(|v| v.stdout.trim().to_owned()).unwrap_or_else(Clone::clone);
     let (major, minor, patch) = uv::MIN_VERSION;
     match version.ok().and_then(|v| uv::parse_version(&v.stdout)) {
-        Some(version) if version >= uv::MIN_VERSION && fixed => found.fixed("uv", format!("{text} at {}", uv.display())),
-        Some(version) if version >= uv::MIN_VERSION => found.ok("uv", format!("{text} at {}", uv.display())),
+        Some(version) if version >= uv::MIN_VERSION && fixed => {
+            found.fixed("uv", format!("{text} at {}", uv.display()))
+        }
+        Some(version) if version >= uv::MIN_VERSION => {
+            found.ok("uv", format!("{text} at {}", uv.display()))
+        }
         Some(_) => found.fail(
             "uv",
             format!("{text} at {} is older than {major}.{minor}.{patch}", uv.display()),
             "`uv self update`, or `pipx upgrade uv`",
         ),
         None => {
-            found.fail("uv", format!("{} does not work: {text}", uv.display()), "install it anew, or set uv.path");
+            found.fail(
+                "uv",
+                format!("{} does not work: {text}", uv.display()),
+                "install it anew, or set uv.path",
+            );
             return None;
         }
     }
@@ -143,8 +173,14 @@ async fn uv_present(visit: &Visit<'_>, found: &mut Findings, tell: &dyn Fn(&str)
 
 /// A script through uv with a phase's own environment finds what nothing else does: TLS roots, an
 /// unwritable cache, no interpreter.
-async fn uv_probe(visit: &Visit<'_>, found: &mut Findings, uv: &Path, env: &BTreeMap<String, String>) {
-    let script = visit.config.paths.state_dir.join(format!(".doctor-{}.py", nix::unistd::getpid()));
+async fn uv_probe(
+    visit: &Visit<'_>,
+    found: &mut Findings,
+    uv: &Path,
+    env: &BTreeMap<String, String>,
+) {
+    // One name for ever: uv keeps an environment for each script's path.
+    let script = visit.config.paths.state_dir.join(".doctor-probe.py");
     if std::fs::write(&script, PROBE).is_err() {
         return;
     }
@@ -185,9 +221,12 @@ async fn git(found: &mut Findings, env: &BTreeMap<String, String>) {
 }
 
 fn agents(found: &mut Findings, visit: &Visit<'_>, env: &BTreeMap<String, String>) {
-    let present: Vec<&str> = AGENTS.into_iter().filter(|name| tool::find(name, env).is_some()).collect();
+    let present: Vec<&str> =
+        AGENTS.into_iter().filter(|name| tool::find(name, env).is_some()).collect();
     for project in &visit.config.projects {
-        if let Some(agent) = project.agent.as_deref().filter(|a| AGENTS.contains(a) && !present.contains(a)) {
+        if let Some(agent) =
+            project.agent.as_deref().filter(|a| AGENTS.contains(a) && !present.contains(a))
+        {
             found.fail(
                 "agents",
                 format!("project {} asks for {agent}, which is not on PATH", project.name),
@@ -196,7 +235,11 @@ fn agents(found: &mut Findings, visit: &Visit<'_>, env: &BTreeMap<String, String
         }
     }
     if present.is_empty() {
-        found.warn("agents", "no coding agent on PATH: only `patch` and `command` can do the work", "install claude or codex");
+        found.warn(
+            "agents",
+            "no coding agent on PATH: only `patch` and `command` can do the work",
+            "install claude or codex",
+        );
     } else {
         found.ok("agents", format!("on PATH: {}", present.join(", ")));
     }
@@ -204,10 +247,17 @@ fn agents(found: &mut Findings, visit: &Visit<'_>, env: &BTreeMap<String, String
 
 async fn gh(visit: &Visit<'_>, found: &mut Findings, env: &BTreeMap<String, String>) {
     let wanted = visit.config.projects.iter().any(|p| p.forge.as_deref() == Some("github"))
-        || visit.root.as_ref().is_some_and(|root| visit.project(root).is_ok_and(|p| p.forge() == "github"));
+        || visit
+            .root
+            .as_ref()
+            .is_some_and(|root| visit.project(root).is_ok_and(|p| p.forge() == "github"));
     let Some(gh) = tool::find("gh", env) else {
         if wanted {
-            found.fail("gh", "not found, and a project uses the github forge", "install gh 2.23 or newer and `gh auth login`");
+            found.fail(
+                "gh",
+                "not found, and a project uses the github forge",
+                "install gh 2.23 or newer and `gh auth login`",
+            );
         } else {
             found.ok("gh", "not found; needed for the github forge alone");
         }
@@ -245,7 +295,10 @@ fn inotify(found: &mut Findings) {
 
 fn systemd(found: &mut Findings, env: &BTreeMap<String, String>) {
     if !Path::new("/run/systemd/system").is_dir() {
-        found.ok("systemd", "not the service manager here: runs are fenced by cgroup or process group");
+        found.ok(
+            "systemd",
+            "not the service manager here: runs are fenced by cgroup or process group",
+        );
         return;
     }
     let uid = nix::unistd::getuid();
@@ -258,7 +311,8 @@ fn systemd(found: &mut Findings, env: &BTreeMap<String, String>) {
         );
         return;
     }
-    let name = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name).unwrap_or_default();
+    let name =
+        nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name).unwrap_or_default();
     if Path::new("/var/lib/systemd/linger").join(&name).exists() {
         found.ok("systemd", "your own manager runs and lingers: each run gets a scope of its own");
     } else {
@@ -278,12 +332,19 @@ fn cgroup(found: &mut Findings) {
         is_v2.then(|| before.split(' ').nth(4).map(PathBuf::from)).flatten()
     });
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::")).map(|path| path.trim_start_matches('/').to_owned());
+    let own = own
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .map(|path| path.trim_start_matches('/').to_owned());
     match (mounted, own) {
         (Some(mount), Some(own)) => {
             let folder = mount.join(own);
             let writable = nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK).is_ok();
-            let what = if writable { "can be written" } else { "cannot be written; a scope or the process group is used" };
+            let what = if writable {
+                "can be written"
+            } else {
+                "cannot be written; a scope or the process group is used"
+            };
             found.ok("cgroup2", format!("{} {what}", folder.display()));
         }
         _ => found.ok("cgroup2", "not mounted: the process group is used"),
@@ -294,10 +355,18 @@ fn clock(found: &mut Findings, now: Millis) {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").is_ok();
     let floor = Millis::parse_rfc3339(CLOCK_FLOOR).unwrap_or_default();
     if now < floor {
-        found.fail("clock", format!("it is {} here: certificates will be refused", now.rfc3339()), "set the clock (NTP)");
+        found.fail(
+            "clock",
+            format!("it is {} here: certificates will be refused", now.rfc3339()),
+            "set the clock (NTP)",
+        );
     } else if boot {
         found.ok("clock", now.rfc3339());
     } else {
-        found.warn("clock", "the kernel names no boot id: a reused pid after a reboot is told apart less surely", "mount /proc");
+        found.warn(
+            "clock",
+            "the kernel names no boot id: a reused pid after a reboot is told apart less surely",
+            "mount /proc",
+        );
     }
 }

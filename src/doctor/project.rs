@@ -36,21 +36,34 @@ impl Repo<'_> {
     }
 }
 
-pub(super) async fn examine(visit: &Visit<'_>, root: &Path, found: &mut Findings, tell: &dyn Fn(&str)) {
+pub(super) async fn examine(
+    visit: &Visit<'_>,
+    root: &Path,
+    found: &mut Findings,
+    tell: &dyn Fn(&str),
+) {
     let mut env = visit.child_env();
     env.insert("GIT_OPTIONAL_LOCKS".into(), "0".into());
     env.insert("LC_ALL".into(), "C".into());
     let Some(git) = tool::find("git", &env) else { return };
     let repo = Repo { root, env, git };
     if let Err(error) = repo.git(&["rev-parse", "--git-common-dir"]).await {
-        found.fail("repository", format!("{}: {error}", root.display()), "is it yours? `git config --global --add safe.directory PATH`");
+        found.fail(
+            "repository",
+            format!("{}: {error}", root.display()),
+            "is it yours? `git config --global --add safe.directory PATH`",
+        );
         return;
     }
     found.ok("repository", root.display().to_string());
     let project = match visit.project(root) {
         Ok(project) => project,
         Err(problem) => {
-            found.fail("profile", problem, "`adwd project detect` says what was found; a [[project]] entry can name a profile");
+            found.fail(
+                "profile",
+                problem,
+                "`adwd project detect` says what was found; a [[project]] entry can name a profile",
+            );
             return;
         }
     };
@@ -82,25 +95,40 @@ fn scripts(visit: &Visit<'_>, project: &Project, found: &mut Findings) {
     });
     let missing: Vec<String> = scripts
         .map(|phase| phase.name.clone())
-        .chain(project.profile.required_files.iter().filter(|f| !project.scripts_root.join(f).exists()).cloned())
+        .chain(
+            project
+                .profile
+                .required_files
+                .iter()
+                .filter(|f| !project.scripts_root.join(f).exists())
+                .cloned(),
+        )
         .collect();
     let phases = project.profile.sequence.join(", ");
     if missing.is_empty() {
         let whose = if embedded { "adwd's own" } else { "the repository's" };
         found.ok("scripts", format!("{whose}, phases {phases}, prompts present"));
     } else {
-        found.fail("scripts", format!("missing: {}", missing.join(", ")), format!("restore them below {}", project.scripts_root.display()));
+        found.fail(
+            "scripts",
+            format!("missing: {}", missing.join(", ")),
+            format!("restore them below {}", project.scripts_root.display()),
+        );
     }
 }
 
 /// What a killed `git worktree add` leaves: an admin folder that is locked as `initializing`, which
 /// `prune` skips and `remove --force` refuses.
 async fn killed_adds(visit: &Visit<'_>, repo: &Repo<'_>, found: &mut Findings) {
-    let Ok(common) = repo.git(&["rev-parse", "--path-format=absolute", "--git-common-dir"]).await else { return };
+    let Ok(common) = repo.git(&["rev-parse", "--path-format=absolute", "--git-common-dir"]).await
+    else {
+        return;
+    };
     let folder = Path::new(common.trim()).join("worktrees");
     for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
         let lock = entry.path().join("locked");
-        let is_initializing = std::fs::read_to_string(&lock).is_ok_and(|text| text.trim() == "initializing");
+        let is_initializing =
+            std::fs::read_to_string(&lock).is_ok_and(|text| text.trim() == "initializing");
         // std's clock, not ours: it is compared with the file's own time, which the same kernel set.
         let is_old = std::fs::metadata(&lock)
             .and_then(|meta| meta.modified())
@@ -111,7 +139,11 @@ async fn killed_adds(visit: &Visit<'_>, repo: &Repo<'_>, found: &mut Findings) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let text = format!("a killed `git worktree add` left {name} half made");
         if !visit.fix {
-            found.fail("worktrees", text, "`adwd doctor --fix` takes it away (it never held a commit)");
+            found.fail(
+                "worktrees",
+                text,
+                "`adwd doctor --fix` takes it away (it never held a commit)",
+            );
             continue;
         }
         let tree = std::fs::read_to_string(entry.path().join("gitdir")).ok().and_then(|text| {
@@ -130,11 +162,17 @@ async fn killed_adds(visit: &Visit<'_>, repo: &Repo<'_>, found: &mut Findings) {
 }
 
 /// The registered worktrees; `None` where the repository is poisoned and was not mended.
-async fn worktree_list(visit: &Visit<'_>, repo: &Repo<'_>, found: &mut Findings) -> Option<Vec<Listed>> {
+async fn worktree_list(
+    visit: &Visit<'_>,
+    repo: &Repo<'_>,
+    found: &mut Findings,
+) -> Option<Vec<Listed>> {
     let list = &["worktree", "list", "--porcelain"];
     let mut text = repo.git(list).await;
     if let Err(error) = &text {
-        let what = format!("git cannot list worktrees ({error}): a killed `worktree add` poisoned the repository");
+        let what = format!(
+            "git cannot list worktrees ({error}): a killed `worktree add` poisoned the repository"
+        );
         if !visit.fix {
             found.fail("worktrees", what, "`adwd doctor --fix`, or `git worktree prune`");
             return None;
@@ -144,7 +182,11 @@ async fn worktree_list(visit: &Visit<'_>, repo: &Repo<'_>, found: &mut Findings)
         match &text {
             Ok(_) => found.fixed("worktrees", what),
             Err(error) => {
-                found.fail("worktrees", format!("{what}; prune did not help: {error}"), "look below .git/worktrees");
+                found.fail(
+                    "worktrees",
+                    format!("{what}; prune did not help: {error}"),
+                    "look below .git/worktrees",
+                );
                 return None;
             }
         }
@@ -156,7 +198,11 @@ async fn worktree_list(visit: &Visit<'_>, repo: &Repo<'_>, found: &mut Findings)
     } else if visit.fix && repo.git(&["worktree", "prune"]).await.is_ok() {
         found.fixed("worktrees", format!("{prunable} whose folder is gone"));
     } else {
-        found.warn("worktrees", format!("{prunable} whose folder is gone"), "`adwd doctor --fix`, or `git worktree prune`");
+        found.warn(
+            "worktrees",
+            format!("{prunable} whose folder is gone"),
+            "`adwd doctor --fix`, or `git worktree prune`",
+        );
     }
     Some(listed)
 }
@@ -185,7 +231,11 @@ fn parse_list(text: &str) -> Vec<Listed> {
 async fn base(visit: &Visit<'_>, repo: &Repo<'_>, project: &Project, found: &mut Findings) {
     let remote = project.remote();
     let Ok(url) = repo.git(&["remote", "get-url", &remote]).await else {
-        found.fail("remote", format!("there is no remote {remote:?}"), format!("`git remote add {remote} URL`, or name another in the [[project]] entry"));
+        found.fail(
+            "remote",
+            format!("there is no remote {remote:?}"),
+            format!("`git remote add {remote} URL`, or name another in the [[project]] entry"),
+        );
         return;
     };
     // A URL may hold a password.
@@ -193,8 +243,12 @@ async fn base(visit: &Visit<'_>, repo: &Repo<'_>, project: &Project, found: &mut
     let base = match project.base_branch() {
         Some(base) => base,
         None => {
-            let head = repo.git(&["symbolic-ref", "--short", &format!("refs/remotes/{remote}/HEAD")]).await;
-            let known = head.ok().and_then(|text| text.trim().strip_prefix(&format!("{remote}/")).map(str::to_owned));
+            let head = repo
+                .git(&["symbolic-ref", "--short", &format!("refs/remotes/{remote}/HEAD")])
+                .await;
+            let known = head.ok().and_then(|text| {
+                text.trim().strip_prefix(&format!("{remote}/")).map(str::to_owned)
+            });
             match known {
                 Some(base) => base,
                 None => remote_head(visit, repo, &remote).await.unwrap_or_else(|| "main".into()),
@@ -202,23 +256,39 @@ async fn base(visit: &Visit<'_>, repo: &Repo<'_>, project: &Project, found: &mut
         }
     };
     if visit.offline {
-        let local = repo.git(&["rev-parse", "--verify", "--quiet", &format!("refs/remotes/{remote}/{base}")]).await;
+        let local = repo
+            .git(&["rev-parse", "--verify", "--quiet", &format!("refs/remotes/{remote}/{base}")])
+            .await;
         let seen = if local.is_ok() { "seen before" } else { "never fetched" };
         found.ok("base", format!("{remote}/{base} {seen} ({url}; not asked: offline)"));
         return;
     }
     match repo.git(&["ls-remote", &remote, &format!("refs/heads/{base}")]).await {
-        Ok(text) if !text.trim().is_empty() => found.ok("base", format!("{remote}/{base} is there ({url})")),
+        Ok(text) if !text.trim().is_empty() => {
+            found.ok("base", format!("{remote}/{base} is there ({url})"))
+        }
         Ok(_) => {
             let reference = format!("refs/heads/{base}");
             let local = repo.git(&["rev-parse", "--verify", "--quiet", &reference]).await;
             if local.is_ok() {
-                found.warn("base", format!("{base} is here but not on {remote} ({url})"), format!("`git push {remote} {base}`"));
+                found.warn(
+                    "base",
+                    format!("{base} is here but not on {remote} ({url})"),
+                    format!("`git push {remote} {base}`"),
+                );
             } else {
-                found.fail("base", format!("{base} is neither here nor on {remote} ({url})"), "set base_branch in the [[project]] entry");
+                found.fail(
+                    "base",
+                    format!("{base} is neither here nor on {remote} ({url})"),
+                    "set base_branch in the [[project]] entry",
+                );
             }
         }
-        Err(error) => found.fail("remote", format!("{remote} ({url}) cannot be reached: {error}"), "check the network, the key or the token: `git ls-remote` must work without a prompt"),
+        Err(error) => found.fail(
+            "remote",
+            format!("{remote} ({url}) cannot be reached: {error}"),
+            "check the network, the key or the token: `git ls-remote` must work without a prompt",
+        ),
     }
 }
 
@@ -232,7 +302,13 @@ async fn remote_head(visit: &Visit<'_>, repo: &Repo<'_>, remote: &str) -> Option
 }
 
 /// Worktrees below the project's tree folder that no run of the daemon owns.
-async fn strays(visit: &Visit<'_>, repo: &Repo<'_>, project: &Project, listed: &[Listed], found: &mut Findings) {
+async fn strays(
+    visit: &Visit<'_>,
+    repo: &Repo<'_>,
+    project: &Project,
+    listed: &[Listed],
+    found: &mut Findings,
+) {
     let trees = project.trees_dir();
     let trees = trees.canonicalize().unwrap_or(trees);
     let mut folders = BTreeSet::new();
@@ -246,7 +322,15 @@ async fn strays(visit: &Visit<'_>, repo: &Repo<'_>, project: &Project, listed: &
         return;
     }
     let Some(owned) = owned_trees(visit).await else {
-        found.warn("strays", format!("{} worktrees below {}; no daemon runs to say whose they are", folders.len(), trees.display()), "`adwd serve`, then look again");
+        found.warn(
+            "strays",
+            format!(
+                "{} worktrees below {}; no daemon runs to say whose they are",
+                folders.len(),
+                trees.display()
+            ),
+            "`adwd serve`, then look again",
+        );
         return;
     };
     let strays: Vec<&PathBuf> = folders.iter().filter(|folder| !owned.contains(*folder)).collect();
@@ -259,25 +343,47 @@ async fn strays(visit: &Visit<'_>, repo: &Repo<'_>, project: &Project, listed: &
     }
 }
 
-async fn one_stray(visit: &Visit<'_>, repo: &Repo<'_>, stray: &Path, known: Option<&Listed>, found: &mut Findings) {
+async fn one_stray(
+    visit: &Visit<'_>,
+    repo: &Repo<'_>,
+    stray: &Path,
+    known: Option<&Listed>,
+    found: &mut Findings,
+) {
     let path = stray.display().to_string();
     let Some(known) = known else {
         let empty = std::fs::read_dir(stray).is_ok_and(|mut entries| entries.next().is_none());
         if empty && visit.fix && std::fs::remove_dir(stray).is_ok() {
             found.fixed("strays", format!("{path}: an empty folder"));
         } else {
-            found.warn("strays", format!("{path}: no worktree of this repository"), "look into it, then remove it by hand");
+            found.warn(
+                "strays",
+                format!("{path}: no worktree of this repository"),
+                "look into it, then remove it by hand",
+            );
         }
         return;
     };
     let work = work_in(repo, stray, known).await;
     match work {
-        Some(work) => found.warn("strays", format!("{path}: of no known run, and {work}"), format!("save what you need, then `git worktree remove --force {path}`")),
+        Some(work) => found.warn(
+            "strays",
+            format!("{path}: of no known run, and {work}"),
+            format!("save what you need, then `git worktree remove --force {path}`"),
+        ),
         None if visit.fix => match repo.git(&["worktree", "remove", &path]).await {
             Ok(_) => found.fixed("strays", format!("{path}: of no known run, clean and pushed")),
-            Err(error) => found.warn("strays", format!("{path}: {error}"), format!("`git worktree remove {path}`")),
+            Err(error) => found.warn(
+                "strays",
+                format!("{path}: {error}"),
+                format!("`git worktree remove {path}`"),
+            ),
         },
-        None => found.warn("strays", format!("{path}: of no known run, clean and pushed"), "`adwd doctor --fix` removes it"),
+        None => found.warn(
+            "strays",
+            format!("{path}: of no known run, clean and pushed"),
+            "`adwd doctor --fix` removes it",
+        ),
     }
 }
 

@@ -61,7 +61,8 @@ async fn look(ctx: &Arc<Ctx>, project: &Project) -> Result<(), RunsError> {
 }
 
 fn differs(old: &RunRow, new: &RunRow) -> bool {
-    (&old.status, &old.state, &old.state_problem) != (&new.status, &new.state, &new.state_problem)
+    (&old.status, &old.state, &old.state_problem, &old.worktree)
+        != (&new.status, &new.state, &new.state_problem, &new.worktree)
 }
 
 /// What the files of a foreign run say; `None` where there is no state file at all.

@@ -376,8 +376,11 @@ impl Git {
 /// The line of git's words that names the cause. The last one seldom does: after a failed fetch it
 /// is "and the repository exists.", after a refused push a hint.
 fn cause(stderr: &str) -> String {
-    const ADVICE: [&str; 3] =
-        ["hint:", "Please make sure you have the correct access rights", "and the repository exists."];
+    const ADVICE: [&str; 3] = [
+        "hint:",
+        "Please make sure you have the correct access rights",
+        "and the repository exists.",
+    ];
     const SUMMARY: &str = "fatal: Could not read from remote repository.";
     let lines = || {
         let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -447,7 +450,8 @@ mod tests {
         let ssh = "ssh: connect to host x port 22: Connection refused";
         assert_eq!(cause(&format!("{ssh}\n{advice}")), ssh);
         assert_eq!(cause(advice), "fatal: Could not read from remote repository.");
-        let added = "Preparing worktree (detached HEAD 1)\nfatal: 'x' already exists\nhint: use -f\n";
+        let added =
+            "Preparing worktree (detached HEAD 1)\nfatal: 'x' already exists\nhint: use -f\n";
         assert_eq!(cause(added), "fatal: 'x' already exists");
         assert_eq!((cause(""), cause("well\n\n")), (String::new(), "well".to_owned()));
     }

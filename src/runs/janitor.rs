@@ -16,15 +16,21 @@ const DAY_MS: i64 = 86_400_000;
 
 /// Looks at every ended run whose worktree is still there.
 pub(crate) async fn round(ctx: &Arc<Ctx>) {
-    match sql::ended_with_worktree(ctx.db(), &ctx.deps.host).await {
-        Ok(rows) => {
-            for row in rows.iter().filter(|r| !ctx.is_put_off(&r.adw_id)) {
-                if let Err(e) = clean(ctx, row).await {
-                    tracing::warn!(adw_id = row.adw_id, "worktree stays for now: {e}");
-                }
+    let mut after = 0;
+    loop {
+        let rows = match sql::ended_with_worktree(ctx.db(), &ctx.deps.host, after).await {
+            Ok(rows) => rows,
+            Err(e) => {
+                return tracing::error!("worktrees of ended runs could not be looked at: {e}");
+            }
+        };
+        let Some(last) = rows.last() else { return };
+        after = last.seq;
+        for row in rows.iter().filter(|r| !ctx.is_put_off(&r.adw_id)) {
+            if let Err(e) = clean(ctx, row).await {
+                tracing::warn!(adw_id = row.adw_id, "worktree stays for now: {e}");
             }
         }
-        Err(e) => tracing::error!("worktrees of ended runs could not be looked at: {e}"),
     }
 }
 

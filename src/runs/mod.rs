@@ -4,6 +4,7 @@
 //! [`view`]; nothing above knows the database, the processes or the files behind them.
 
 mod attend;
+pub mod cgroup;
 mod ctx;
 pub mod detach;
 mod driver;
@@ -25,6 +26,8 @@ mod query;
 pub mod records;
 pub mod run;
 pub mod sql;
+mod sql_keys;
+mod sql_rows;
 pub mod state_file;
 mod steer;
 pub mod supervisor;
@@ -249,7 +252,8 @@ impl Runs {
             expected,
         };
         if let Some(asked) = asked {
-            let name = asked.parse::<ProjectName>().map_err(|e| invalid(asked, e.to_string()))?;
+            let name =
+                asked.parse::<ProjectName>().map_err(|e| invalid(asked, e.expected.to_owned()))?;
             return match self.ctx.project(asked) {
                 Some(taken) => Err(invalid(
                     asked,

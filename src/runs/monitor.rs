@@ -16,6 +16,7 @@
 //! | while the phase runs | a held log | `Live` without a monitor, `Vanished` once the tree is gone |
 //! | between the end and `exit.json` | free locks | `Vanished`, judged by what the phase left |
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -33,6 +35,7 @@ use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
 
+use super::cgroup::{self, Cgroup};
 use super::procfs;
 pub use super::records::LaunchSpec;
 use super::records::{ExitRecord, MARK, StartRecord, StopReason, stop_requested, write_atomic};
@@ -69,10 +72,13 @@ fn monitor(dir: &Path) -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let clock = SystemClock;
     let log = open_log(dir)?;
+    let monitor = own_identity()?;
+    let mut group = Cgroup::make(monitor);
     let mut start = StartRecord {
         schema: 1,
-        monitor: own_identity()?,
+        monitor,
         child: None,
+        cgroup: group.as_ref().map(|g| g.dir().to_path_buf()),
         boot_id: procfs::boot_id(),
         started_at: clock.now(),
     };
@@ -83,12 +89,12 @@ fn monitor(dir: &Path) -> io::Result<()> {
             spawn_error: None,
             ..ExitRecord::never_began("", clock.now())
         };
-        return write_atomic(dir, "exit.json", &exit);
+        return finish(dir, group.as_ref(), &exit);
     }
-    let leader = match spawn(dir, &spec, &log) {
+    let leader = match spawn_in(&mut group, || spawn(dir, &spec, &log)) {
         Ok(pid) => pid,
         Err(why) => {
-            return write_atomic(dir, "exit.json", &ExitRecord::never_began(&why, clock.now()));
+            return finish(dir, group.as_ref(), &ExitRecord::never_began(&why, clock.now()));
         }
     };
     start.child = procfs::process(leader.as_raw()).map(|p| p.id);
@@ -96,13 +102,48 @@ fn monitor(dir: &Path) -> io::Result<()> {
     if let Err(e) = write_atomic(dir, "start.json", &start) {
         eprintln!("start.json could not be completed: {e}");
     }
-    let mut tree = Tree::new(dir, spec, leader, log);
+    let mut tree = Tree::new(dir, spec, leader, log, group);
     tree.watch(&signals)?;
     let exit = tree.record(start.started_at, clock.now());
-    write_atomic(dir, "exit.json", &exit)
+    finish(dir, tree.group.as_ref(), &exit)
 }
 
-/// Blocks what must not end the monitor. A blocked set is not inherited: std clears it in children.
+/// Starts the phase inside its control group: this process goes in, forks, and comes back, so that
+/// there is no moment at which the phase is outside.
+fn spawn_in(
+    group: &mut Option<Cgroup>,
+    spawn: impl Fn() -> Result<Pid, String>,
+) -> Result<Pid, String> {
+    let Some(cgroup) = group.as_ref().filter(|g| g.enter().is_ok()) else { return spawn() };
+    let spawned = spawn();
+    if let Err(e) = cgroup.leave() {
+        // It must never be killed with this process in it; descent finds the tree as well.
+        eprintln!("the control group of the phase goes unused: {e}");
+        *group = None;
+    }
+    spawned
+}
+
+/// Records the end. A full disk may have room again a moment later, and this file is the only
+/// witness of the exit.
+fn finish(dir: &Path, group: Option<&Cgroup>, exit: &ExitRecord) -> io::Result<()> {
+    if let Some(group) = group {
+        cgroup::remove(group.dir());
+    }
+    let until = Instant::now() + Duration::from_millis(limits::EXIT_RECORD_MS);
+    loop {
+        match write_atomic(dir, "exit.json", exit) {
+            Err(e) if Instant::now() < until && dir.is_dir() => {
+                eprintln!("exit.json: {e}; trying again")
+            }
+            done => return done,
+        }
+        std::thread::sleep(Duration::from_millis(limits::EXIT_RECORD_PAUSE_MS));
+    }
+}
+
+/// Blocks what must not end the monitor. Children inherit the blocked set, so [`clear_mask`] gives
+/// it back to them.
 fn block_signals() -> io::Result<SignalFd> {
     let mut set = SigSet::empty();
     for signal in [
@@ -149,6 +190,15 @@ fn open_log(dir: &Path) -> io::Result<File> {
     }
 }
 
+/// Lets a child start with no signal blocked. std hands the parent's mask on (since Rust 1.66),
+/// and a phase that blocks SIGINT, SIGTERM and SIGCHLD can neither be stopped nor wait.
+#[expect(unsafe_code, reason = "std has no safe form of giving a child a signal mask, nor has nix")]
+fn clear_mask(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; `thread_set_mask` is
+    // one `pthread_sigmask` on a set made on the stack, and an `Errno` converts without allocating.
+    unsafe { command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(io::Error::from)) }
+}
+
 /// Starts the phase. The error is a sentence for people.
 fn spawn(dir: &Path, spec: &LaunchSpec, log: &File) -> Result<Pid, String> {
     let Some((program, args)) = spec.argv.split_first() else {
@@ -159,15 +209,10 @@ fn spawn(dir: &Path, spec: &LaunchSpec, log: &File) -> Result<Pid, String> {
     }
     let attempt = || {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that starts phases")]
-        Command::new(program)
-            .args(args)
-            .current_dir(&spec.cwd)
-            .env(MARK, dir)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log.try_clone()?)
-            .process_group(0)
-            .spawn()
+        let mut command = Command::new(program);
+        command.args(args).current_dir(&spec.cwd).env(MARK, dir);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+        clear_mask(command.process_group(0)).spawn()
     };
     let child = attempt().or_else(|e| {
         // A spawn that fails for a passing reason is tried once more.
@@ -216,11 +261,12 @@ struct Tree {
     ended: Option<(Option<i32>, Option<i32>)>,
     stopped: Option<StopReason>,
     ladder: Ladder,
-    swept: std::collections::BTreeSet<i32>,
+    swept: BTreeSet<i32>,
+    group: Option<Cgroup>,
 }
 
 impl Tree {
-    fn new(dir: &Path, spec: LaunchSpec, leader: Pid, log: File) -> Tree {
+    fn new(dir: &Path, spec: LaunchSpec, leader: Pid, log: File, group: Option<Cgroup>) -> Tree {
         Tree {
             dir: dir.to_path_buf(),
             spec,
@@ -230,38 +276,42 @@ impl Tree {
             ended: None,
             stopped: None,
             ladder: Ladder::Up,
-            swept: std::collections::BTreeSet::new(),
+            swept: BTreeSet::new(),
+            group,
         }
     }
 
     /// Waits until nothing of the tree is left.
     fn watch(&mut self, signals: &SignalFd) -> io::Result<()> {
         loop {
-            self.reap();
-            let left = self.left();
-            if self.ended.is_some() {
-                if left.is_empty() {
-                    return Ok(());
-                }
-                self.swept.extend(left.iter().copied());
-            }
+            let childless = self.reap();
             if self.look_for_stop() {
                 self.interrupt();
+            }
+            let ending = self.ended.is_some() || self.ladder != Ladder::Up;
+            // The whole of /proc is read for this: not four times a second while nobody is to end.
+            let left = if ending { self.left() } else { BTreeSet::new() };
+            if self.ended.is_some() {
+                // A look at /proc can miss a process that forks meanwhile. Having no child cannot:
+                // whoever lives descends from a child of this subreaper.
+                if childless && left.is_empty() {
+                    return Ok(());
+                }
+                self.swept.extend(&left);
             }
             if self.climb(&left) {
                 return Ok(());
             }
-            let tick = if self.ended.is_some() || self.ladder != Ladder::Up {
-                limits::MONITOR_FAST_TICK_MS
-            } else {
-                limits::MONITOR_TICK_MS
-            };
-            self.pause(signals, tick)?;
+            self.pause(
+                signals,
+                if ending { limits::MONITOR_FAST_TICK_MS } else { limits::MONITOR_TICK_MS },
+            )?;
         }
     }
 
-    /// Takes the status of every child that has ended, adopted orphans too.
-    fn reap(&mut self) {
+    /// Takes the status of every child that has ended, adopted orphans too; returns whether none
+    /// is left, living or dead.
+    fn reap(&mut self) -> bool {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) if pid == self.leader => {
@@ -270,17 +320,36 @@ impl Tree {
                 Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.leader => {
                     self.ended = Some((None, Some(signal as i32)))
                 }
-                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {}
-                _ => return,
+                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::EINTR) => {}
+                Ok(_) => return false,
+                // A child that died of a real-time signal is reaped, and nix has no name for it.
+                Err(Errno::EINVAL) => self.notice_lost_leader(),
+                Err(_) => {
+                    self.notice_lost_leader();
+                    return true;
+                }
             }
         }
     }
 
-    fn left(&self) -> Vec<i32> {
-        procfs::descendants(i32::try_from(std::process::id()).unwrap_or(0))
-            .into_iter()
-            .map(|p| p.id.pid)
-            .collect()
+    /// Notes an end of the leader whose status could not be read.
+    fn notice_lost_leader(&mut self) {
+        if self.ended.is_none() && kill(self.leader, None) == Err(Errno::ESRCH) {
+            self.ended = Some((None, None));
+        }
+    }
+
+    /// Who of the run lives: descendants, because every orphan comes to the subreaper, and members
+    /// of the control group.
+    fn left(&self) -> BTreeSet<i32> {
+        let me = i32::try_from(std::process::id()).unwrap_or(0);
+        let mut left: BTreeSet<i32> =
+            procfs::descendants(me).into_iter().map(|p| p.id.pid).collect();
+        let members = self.group.as_ref().map(|g| cgroup::members(g.dir())).unwrap_or_default();
+        left.extend(
+            members.into_iter().filter(|pid| *pid != me && procfs::process(*pid).is_some()),
+        );
+        left
     }
 
     /// Whether a stop has become due just now.
@@ -293,7 +362,32 @@ impl Tree {
         self.stopped = stop_requested(&self.dir)
             .or(too_long.then_some(StopReason::WallLimit))
             .or(too_large.then_some(StopReason::LogLimit));
+        if self.stopped == Some(StopReason::LogLimit) {
+            // Who floods the disk has no use for a long grace; the disk has none for it either.
+            self.spec.int_grace_ms = self.spec.int_grace_ms.min(limits::FLOOD_GRACE_MS);
+            self.spec.term_grace_ms = self.spec.term_grace_ms.min(limits::FLOOD_GRACE_MS);
+        }
         self.stopped.is_some()
+    }
+
+    fn send(left: &BTreeSet<i32>, signal: Signal) {
+        for pid in left {
+            // Who is gone already needs no signal.
+            let _ = kill(Pid::from_raw(*pid), signal);
+        }
+    }
+
+    fn terminate(left: &BTreeSet<i32>) {
+        Self::send(left, Signal::SIGTERM);
+        // Who is stopped cannot unwind.
+        Self::send(left, Signal::SIGCONT);
+    }
+
+    fn kill_all(&self, left: &BTreeSet<i32>) {
+        if let Some(group) = &self.group {
+            cgroup::kill(group.dir());
+        }
+        Self::send(left, Signal::SIGKILL);
     }
 
     /// First step: SIGINT to the leader alone. uv hands it on once, and Python unwinds; a signal
@@ -305,32 +399,27 @@ impl Tree {
     }
 
     /// Next steps, when they are due; `true` when killing has been given up.
-    fn climb(&mut self, left: &[i32]) -> bool {
+    fn climb(&mut self, left: &BTreeSet<i32>) -> bool {
         let now = Instant::now();
-        let send = |signal| {
-            left.iter().for_each(|pid| {
-                let _ = kill(Pid::from_raw(*pid), signal);
-            })
-        };
         let term_grace = Duration::from_millis(self.spec.term_grace_ms);
         match self.ladder {
             // The leader is gone and left somebody behind: nothing outlives a phase.
             Ladder::Up if self.ended.is_some() => {
-                send(Signal::SIGTERM);
+                Self::terminate(left);
                 self.ladder = Ladder::Terminated(
                     now + term_grace.min(Duration::from_millis(limits::STRAGGLER_GRACE_MS)),
                 );
             }
             Ladder::Interrupted(due) if now >= due || self.ended.is_some() => {
-                send(Signal::SIGTERM);
+                Self::terminate(left);
                 self.ladder = Ladder::Terminated(now + term_grace);
             }
             Ladder::Terminated(due) if now >= due => {
-                send(Signal::SIGKILL);
+                self.kill_all(left);
                 self.ladder = Ladder::Killing(now + Duration::from_millis(limits::KILL_LIMIT_MS));
             }
             Ladder::Killing(until) => {
-                send(Signal::SIGKILL);
+                self.kill_all(left);
                 // Only a process stuck inside the kernel gets here; its lock tells the daemon.
                 return now >= until && self.ended.is_some();
             }
@@ -342,7 +431,7 @@ impl Tree {
     fn pause(&mut self, signals: &SignalFd, tick_ms: u16) -> io::Result<()> {
         let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         match nix::poll::poll(&mut fds, PollTimeout::from(tick_ms)) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
         while let Ok(Some(info)) = signals.read_signal() {

@@ -138,12 +138,12 @@ async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, 
     let out = command(&uv, &["--version"], None, env).await?;
     let text = out.stdout_text();
     match uv_version(&text) {
-        Some(v) if v >= limits::MIN_UV_VERSION => Ok(uv),
+        Some(v) if v >= (crate::uv::MIN_VERSION.0, crate::uv::MIN_VERSION.1) => Ok(uv),
         Some((a, b)) => Err(refuse(format!(
             "uv: {} is version {a}.{b}; at least {}.{} is needed",
             uv.display(),
-            limits::MIN_UV_VERSION.0,
-            limits::MIN_UV_VERSION.1
+            crate::uv::MIN_VERSION.0,
+            crate::uv::MIN_VERSION.1
         ))),
         None => Err(refuse(format!("uv: {} --version answered {:?}", uv.display(), text.trim()))),
     }
@@ -201,9 +201,11 @@ async fn check_forge(project: &Project, env: &BTreeMap<String, String>) -> Resul
     };
     let out = command(&gh, &["auth", "status"], None, env).await?;
     if !out.success() {
+        let said = format!("{}\n{}", String::from_utf8_lossy(&out.stderr), out.stdout_text());
+        let cause = said.lines().map(str::trim).find_map(|line| line.strip_prefix("X "));
         return Err(refuse(format!(
             "forge: gh is not logged in ({}); run `gh auth login`",
-            out.last_error_line()
+            cause.map_or_else(|| out.last_error_line(), str::to_owned)
         )));
     }
     Ok(())
@@ -328,9 +330,54 @@ async fn warm(
                 true,
             ));
         }
+        check_syntax(project, uv, env, &cwd, &script).await?;
         ctx.warmed(&script, &text);
     }
     Ok(())
+}
+
+/// Reads the files named as arguments as Python; the first that this Python cannot read is told.
+const READ_AS_PYTHON: &str = "\
+import sys
+for name in sys.argv[1:]:
+    try:
+        compile(open(name, 'rb').read(), name, 'exec')
+    except SyntaxError as e:
+        sys.exit('%s:%s: %s (this is Python %s)' % (name, e.lineno, e.msg, sys.version.split()[0]))
+";
+
+/// Scripts that name no Python version may still need a newer one than is there; they would die of
+/// a syntax error after the phases before them have been paid for.
+async fn check_syntax(
+    project: &Project,
+    uv: &Path,
+    env: &BTreeMap<String, String>,
+    cwd: &Path,
+    script: &Path,
+) -> Result<(), Failure> {
+    let mut args: Vec<String> =
+        ["run", "--no-progress", "--no-project", "python", "-c", READ_AS_PYTHON]
+            .map(str::to_owned)
+            .to_vec();
+    args.push(script.to_string_lossy().into_owned());
+    let modules = project.profile.required_files.iter().map(|f| project.scripts_root.join(f));
+    for dir in modules.filter(|p| p.is_dir()) {
+        let files = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+        args.extend(
+            files
+                .filter(|p| p.extension().is_some_and(|x| x == "py"))
+                .map(|p| p.to_string_lossy().into_owned()),
+        );
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let out = command(uv, &args, Some(cwd), env).await?;
+    if out.success() {
+        return Ok(());
+    }
+    Err(refuse(format!(
+        "python: these scripts need another Python: {}; set uv.python in the configuration",
+        out.last_error_line()
+    )))
 }
 
 #[cfg(test)]

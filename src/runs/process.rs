@@ -2,17 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
+use super::cgroup;
 use super::procfs;
 use super::records::{Identity, Probe, StartRecord, probe};
 use crate::limits;
@@ -105,27 +112,68 @@ impl Output {
     }
 }
 
-/// Ends a command's process group when the wait for it is given up: TERM now, KILL a little later.
-/// Never KILL first: a git that is killed in the middle leaves its repository poisoned.
-struct Group(Option<Pid>);
+/// A running command. Dropped before its end, it is ended with its whole group: TERM now, KILL a
+/// little later. Never KILL first: a git that is killed in the middle leaves its repository
+/// poisoned.
+struct Running {
+    child: Option<Child>,
+    group: Pid,
+}
 
-impl Group {
-    fn finished(&mut self) {
-        self.0 = None;
+impl Running {
+    /// The end of the child, or `None` after `limit_ms`.
+    async fn wait(&mut self, limit_ms: u64) -> io::Result<Option<ExitStatus>> {
+        let Some(child) = &mut self.child else { return Err(io::Error::other("it was given up")) };
+        match tokio::time::timeout(Duration::from_millis(limit_ms), child.wait()).await {
+            Ok(Ok(status)) => {
+                self.child = None;
+                Ok(Some(status))
+            }
+            Ok(Err(e)) => Err(e),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Ends the group and waits for the child.
+    async fn end(&mut self) -> io::Result<ExitStatus> {
+        let _ = killpg(self.group, Signal::SIGTERM);
+        let grace = Instant::now() + Duration::from_millis(limits::COMMAND_TERM_GRACE_MS);
+        while is_running(self.group) && Instant::now() < grace {
+            tokio::time::sleep(Duration::from_millis(limits::LOCK_POLL_MS)).await;
+        }
+        // Not reaped yet, so the number of the group still names it: what outlived the leader
+        // goes now, and no stranger can be hit.
+        let _ = killpg(self.group, Signal::SIGKILL);
+        let Some(child) = &mut self.child else { return Err(io::Error::other("it was given up")) };
+        let status = child.wait().await;
+        self.child = None;
+        status
     }
 }
 
-impl Drop for Group {
+impl Drop for Running {
     fn drop(&mut self) {
-        let Some(group) = self.0 else { return };
+        let Some(child) = self.child.take() else { return };
+        let group = self.group;
         let _ = killpg(group, Signal::SIGTERM);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                tokio::time::sleep(Duration::from_millis(limits::COMMAND_TERM_GRACE_MS)).await;
-                let _ = killpg(group, Signal::SIGKILL);
-            });
-        }
+        // A thread, because the runtime may be on its way out; the child is owned by it, so that
+        // nobody reaps it before the last signal.
+        std::thread::spawn(move || {
+            let grace = Instant::now() + Duration::from_millis(limits::COMMAND_TERM_GRACE_MS);
+            while is_running(group) && Instant::now() < grace {
+                std::thread::sleep(Duration::from_millis(limits::LOCK_POLL_MS));
+            }
+            let _ = killpg(group, Signal::SIGKILL);
+            // tokio reaps children that were dropped.
+            drop(child);
+        });
     }
+}
+
+/// Whether a child of ours has not ended, asked without reaping it.
+fn is_running(child: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    matches!(waitid(Id::Pid(child), flags), Ok(WaitStatus::StillAlive) | Err(Errno::EINTR))
 }
 
 /// Runs a command to its end, in a process group of its own, both streams read all the time. Where
@@ -134,11 +182,24 @@ impl Drop for Group {
 /// # Errors
 /// [`ProcessError`] where it could not be started or waited for. A code other than 0 is no error.
 pub async fn output(cmd: &Cmd) -> Result<Output, ProcessError> {
+    run(cmd, None).await
+}
+
+/// The same with an open file as standard input, which the command does not read: a lock on it
+/// lasts as long as the command, also when this process is killed in the middle.
+///
+/// # Errors
+/// As [`output`].
+pub async fn output_holding(cmd: &Cmd, held: &File) -> Result<Output, ProcessError> {
+    run(cmd, Some(held)).await
+}
+
+async fn run(cmd: &Cmd, held: Option<&File>) -> Result<Output, ProcessError> {
     let program = cmd.program.display().to_string();
-    let mut child = match spawn(cmd) {
+    let mut child = match spawn(cmd, held) {
         Err(e) if is_passing(&e) => {
             tokio::time::sleep(Duration::from_millis(limits::SPAWN_RETRY_MS)).await;
-            spawn(cmd)
+            spawn(cmd, held)
         }
         done => done,
     }
@@ -147,39 +208,43 @@ pub async fn output(cmd: &Cmd) -> Result<Output, ProcessError> {
         hint: hint_for(&source),
         source,
     })?;
-    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
-    let stdout = tokio::spawn(read_capped(child.stdout.take(), cmd.max_output_bytes));
-    let stderr = tokio::spawn(read_capped(child.stderr.take(), cmd.max_output_bytes));
+    let stdout = Reader::start(child.stdout.take(), cmd.max_output_bytes);
+    let stderr = Reader::start(child.stderr.take(), cmd.max_output_bytes);
     if let Some(mut stdin) = child.stdin.take() {
         let bytes = cmd.stdin.clone();
         tokio::spawn(async move { stdin.write_all(&bytes).await });
     }
-    let waited = tokio::time::timeout(Duration::from_millis(cmd.timeout_ms), child.wait()).await;
-    let timed_out = waited.is_err();
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    let failed = |source| ProcessError::Wait { program: program.clone(), source };
+    let group = pid.ok_or_else(|| failed(io::Error::other("it has no process id")))?;
+    let mut running = Running { child: Some(child), group };
+    let waited = running.wait(cmd.timeout_ms).await.map_err(failed)?;
     let status = match waited {
-        Ok(status) => status,
-        Err(_) => end_group(&mut child, group.0).await,
-    }
-    .map_err(|source| ProcessError::Wait { program, source })?;
-    group.finished();
-    let (stdout, cut_out) = drained(stdout).await;
-    let (stderr, cut_err) = drained(stderr).await;
-    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        Some(status) => status,
+        None => running.end().await.map_err(failed)?,
+    };
+    let (stdout, cut_out) = stdout.drained().await;
+    let (stderr, cut_err) = stderr.drained().await;
+    let signal = ExitStatusExt::signal(&status);
     Ok(Output {
         code: status.code(),
         signal,
         stdout,
         stderr,
-        timed_out,
+        timed_out: waited.is_none(),
         truncated: cut_out || cut_err,
     })
 }
 
-fn spawn(cmd: &Cmd) -> io::Result<Child> {
+fn spawn(cmd: &Cmd, held: Option<&File>) -> io::Result<Child> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts commands")]
     let mut command = Command::new(&cmd.program);
     command.args(&cmd.args).env_clear().envs(&cmd.env).process_group(0);
-    command.stdin(if cmd.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
+    command.stdin(match held {
+        Some(file) => Stdio::from(file.try_clone()?),
+        None if cmd.stdin.is_empty() => Stdio::null(),
+        None => Stdio::piped(),
+    });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(cwd) = &cmd.cwd {
         command.current_dir(cwd);
@@ -204,54 +269,45 @@ fn hint_for(e: &io::Error) -> &'static str {
     }
 }
 
-async fn end_group(child: &mut Child, group: Option<Pid>) -> io::Result<std::process::ExitStatus> {
-    if let Some(group) = group {
-        let _ = killpg(group, Signal::SIGTERM);
-    }
-    let grace = Duration::from_millis(limits::COMMAND_TERM_GRACE_MS);
-    if let Ok(status) = tokio::time::timeout(grace, child.wait()).await {
-        return status;
-    }
-    if let Some(group) = group {
-        let _ = killpg(group, Signal::SIGKILL);
-    }
-    child.wait().await
-}
+type Captured = Arc<Mutex<(Vec<u8>, bool)>>;
 
-type Captured = std::sync::Arc<std::sync::Mutex<(Vec<u8>, bool)>>;
-
+/// Reads a stream to its end and keeps the first bytes of it.
 struct Reader {
     captured: Captured,
-    task: tokio::task::JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
-async fn read_capped(
-    stream: Option<impl AsyncRead + Unpin + Send + 'static>,
-    max: usize,
-) -> Reader {
-    let captured: Captured = Captured::default();
-    let to = Captured::clone(&captured);
-    let task = tokio::spawn(async move {
-        let Some(mut stream) = stream else { return };
-        let mut buffer = vec![0_u8; 16 * 1024];
-        while let Ok(n @ 1..) = stream.read(&mut buffer).await {
-            let mut kept = to.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let room = max.saturating_sub(kept.0.len()).min(n);
-            kept.0.extend_from_slice(&buffer[..room]);
-            kept.1 |= room < n;
-        }
-    });
-    Reader { captured, task }
+impl Reader {
+    fn start(stream: Option<impl AsyncRead + Unpin + Send + 'static>, max: usize) -> Reader {
+        let captured = Captured::default();
+        let to = Arc::clone(&captured);
+        let task = tokio::spawn(async move {
+            let Some(mut stream) = stream else { return };
+            let mut buffer = vec![0_u8; 16 * 1024];
+            while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+                let mut kept = to.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = max.saturating_sub(kept.0.len()).min(n);
+                kept.0.extend_from_slice(&buffer[..room]);
+                kept.1 |= room < n;
+            }
+        });
+        Reader { captured, task }
+    }
+
+    /// What the stream gave and whether something is missing; waits only a little for an end that
+    /// a grandchild may hold back.
+    async fn drained(mut self) -> (Vec<u8>, bool) {
+        let bound = Duration::from_millis(limits::COMMAND_DRAIN_MS);
+        let cut = tokio::time::timeout(bound, &mut self.task).await.is_err();
+        let mut kept = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut kept.0), kept.1 || cut)
+    }
 }
 
-/// What a stream gave, waiting only a little for an end that a grandchild may hold back.
-async fn drained(reader: tokio::task::JoinHandle<Reader>) -> (Vec<u8>, bool) {
-    let Ok(mut reader) = reader.await else { return (vec![], true) };
-    let bound = Duration::from_millis(limits::COMMAND_DRAIN_MS);
-    let cut = tokio::time::timeout(bound, &mut reader.task).await.is_err();
-    reader.task.abort();
-    let mut kept = reader.captured.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    (std::mem::take(&mut kept.0), kept.1 || cut)
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Finds a program: as it is where it holds a slash, else on the search path.
@@ -353,8 +409,12 @@ async fn launch_once(
         source,
     };
     let log_path = launch.attempt_dir.join("monitor.log");
-    let log =
-        std::fs::OpenOptions::new().create(true).append(true).open(&log_path).map_err(failed)?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log_path)
+        .map_err(failed)?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts monitors")]
     let mut command = Command::new(program);
     if let Some(scope) = scope {
@@ -371,7 +431,7 @@ async fn launch_once(
 async fn begun(
     dir: &Path,
     log: &Path,
-    ended: &tokio::task::JoinHandle<io::Result<std::process::ExitStatus>>,
+    ended: &JoinHandle<io::Result<ExitStatus>>,
 ) -> Result<(), ProcessError> {
     let until = Instant::now() + Duration::from_millis(limits::MONITOR_BEGIN_MS);
     loop {
@@ -400,24 +460,56 @@ pub fn kill_process(who: Identity) {
     }
 }
 
-/// Ends what is left of an attempt whose monitor is dead: TERM, grace, KILL. Only processes that
-/// are proven to belong to it are touched. Answers how many there were at first.
+/// Ends what is left of an attempt whose monitor is dead: SIGINT to its leader, grace, SIGTERM to
+/// all, grace, SIGKILL. Only processes that are proven to belong to it are touched. Answers how
+/// many there were at first.
 pub async fn end_orphans(attempt_dir: &Path, start: &StartRecord, term_grace_ms: u64) -> usize {
-    let first = procfs::orphans(attempt_dir, start);
-    for p in &first {
-        let _ = kill(Pid::from_raw(p.id.pid), Signal::SIGTERM);
+    let grace = Duration::from_millis(term_grace_ms);
+    let first = procfs::orphans(attempt_dir, start).len();
+    // The leader alone, as its monitor would do it, so that Python can unwind.
+    for leader in procfs::orphans(attempt_dir, start).iter().filter(|p| Some(p.id) == start.child) {
+        let _ = kill(Pid::from_raw(leader.id.pid), Signal::SIGINT);
+        wait_until(grace, || procfs::process(leader.id.pid).is_none_or(|p| p.id != leader.id))
+            .await;
     }
-    let grace = Instant::now() + Duration::from_millis(term_grace_ms);
-    let limit = grace + Duration::from_millis(limits::KILL_LIMIT_MS);
-    loop {
-        let left = procfs::orphans(attempt_dir, start);
-        if left.is_empty() || Instant::now() > limit {
-            return first.len();
-        }
-        if Instant::now() > grace {
-            for p in &left {
-                let _ = kill(Pid::from_raw(p.id.pid), Signal::SIGKILL);
+    signal_all(&procfs::orphans(attempt_dir, start), &[Signal::SIGTERM, Signal::SIGCONT]);
+    let gone = || procfs::orphans(attempt_dir, start).is_empty();
+    if !wait_until(grace, gone).await {
+        // Each round finds what was forked since the one before.
+        wait_until(Duration::from_millis(limits::KILL_LIMIT_MS), || {
+            let left = procfs::orphans(attempt_dir, start);
+            if let Some(dir) = procfs::cgroup_of(start).filter(|_| !left.is_empty()) {
+                cgroup::kill(dir);
             }
+            signal_all(&left, &[Signal::SIGKILL]);
+            left.is_empty()
+        })
+        .await;
+    }
+    if let Some(dir) = procfs::cgroup_of(start).filter(|_| start.boot_id == procfs::boot_id()) {
+        cgroup::remove(dir);
+    }
+    first
+}
+
+fn signal_all(processes: &[procfs::Process], signals: &[Signal]) {
+    for p in processes {
+        for signal in signals {
+            // Who is gone already needs no signal.
+            let _ = kill(Pid::from_raw(p.id.pid), *signal);
+        }
+    }
+}
+
+/// Looks again and again until it is so; returns whether it became so within `limit`.
+async fn wait_until(limit: Duration, so: impl Fn() -> bool) -> bool {
+    let until = Instant::now() + limit;
+    loop {
+        if so() {
+            return true;
+        }
+        if Instant::now() > until {
+            return false;
         }
         tokio::time::sleep(Duration::from_millis(limits::LOCK_POLL_MS)).await;
     }

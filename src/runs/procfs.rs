@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::cgroup;
 use super::records::{Identity, MARK, StartRecord};
 
 /// A living process.
@@ -82,8 +83,16 @@ fn is_marked(pid: i32, attempt: &Path) -> bool {
     environ.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes())
 }
 
-/// Living processes of an attempt whose monitor is dead, each proven to belong to it: by its mark,
-/// by the session that the monitor led, or by descent from one of these.
+/// The control group of an attempt, where the record names one that its monitor may have made.
+#[must_use]
+pub fn cgroup_of(start: &StartRecord) -> Option<&Path> {
+    let name = format!("adwd-{}-{}", start.monitor.pid, start.monitor.start_ticks);
+    start.cgroup.as_deref().filter(|dir| dir.file_name().is_some_and(|n| n == name.as_str()))
+}
+
+/// Living processes of an attempt whose monitor is dead, each proven to belong to it: by its
+/// control group, by its mark, by the session that the monitor led, or by descent from one of
+/// these.
 #[must_use]
 pub fn orphans(attempt: &Path, start: &StartRecord) -> Vec<Process> {
     if start.boot_id != boot_id() {
@@ -93,6 +102,8 @@ pub fn orphans(attempt: &Path, start: &StartRecord) -> Vec<Process> {
     // The number of a session stays taken while it has members; once a stranger has it as pid,
     // the session is his.
     let session_reused = process(start.monitor.pid).is_some_and(|p| p.id != start.monitor);
+    let grouped: BTreeSet<i32> =
+        cgroup_of(start).map(cgroup::members).unwrap_or_default().into_iter().collect();
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     let mut found: BTreeMap<i32, Process> = BTreeMap::new();
     for p in all
@@ -100,12 +111,16 @@ pub fn orphans(attempt: &Path, start: &StartRecord) -> Vec<Process> {
         .filter(|p| p.id.pid > 1 && p.id.pid != me && p.id.start_ticks >= start.monitor.start_ticks)
     {
         let of_session = !session_reused && p.session == start.monitor.pid && p.id != start.monitor;
-        if of_session || Some(p.id) == start.child || is_marked(p.id.pid, attempt) {
+        if grouped.contains(&p.id.pid)
+            || of_session
+            || Some(p.id) == start.child
+            || is_marked(p.id.pid, attempt)
+        {
             found.insert(p.id.pid, *p);
         }
     }
     let roots: BTreeSet<i32> = found.keys().copied().collect();
-    for p in below(&all, &roots) {
+    for p in below(&all, &roots).into_iter().filter(|p| p.id.pid != me) {
         found.insert(p.id.pid, p);
     }
     found.into_values().collect()
@@ -131,6 +146,7 @@ mod tests {
             schema: 1,
             monitor: Identity { pid: me.session, start_ticks: 0 },
             child: None,
+            cgroup: None,
             boot_id: "another".into(),
             started_at: crate::clock::Millis(0),
         };

@@ -237,7 +237,8 @@ pub fn kotadb() -> Profile {
         worktree_by: WorktreeBy::Script,
         trees_dir: "automation/trees".into(),
         base_branch: Some("develop".into()),
-        min_python: Some("3.12".into()),
+        // Its scripts name none; the preflight tries whether the Python there can read them.
+        min_python: None,
         required_files: strings(&["automation/adws/adw_modules"]),
         required_prompts: strings(&["generate_branch_name", "implement", "review"]),
         required_tools: strings(&["claude", "gh"]),

@@ -53,7 +53,12 @@ fn view(ctx: &Ctx, row: &RunRow, attempts: &[AttemptRow], queue_position: Option
         |part: &str| usage.get(part).and_then(|u| serde_json::from_value::<Usage>(u.clone()).ok());
     let facts = row.facts(attempts);
     let current = if row.active { facts.current_phase().map(str::to_owned) } else { None };
+    let state: Option<serde_json::Value> =
+        row.state.as_deref().and_then(|s| serde_json::from_str(s).ok());
+    let reason = || state.as_ref()?.get("skip_reason")?.as_str().map(str::to_owned);
     RunView {
+        skip_reason: (row.status() == RunStatus::Skipped)
+            .then(|| reason().unwrap_or_else(|| "out of scope".into())),
         adw_id: row.adw_id.clone(),
         project: row.project.clone(),
         issue_number: row.issue_number.clone(),
@@ -82,7 +87,7 @@ fn view(ctx: &Ctx, row: &RunRow, attempts: &[AttemptRow], queue_position: Option
         pr_url: row.pr_url.clone(),
         usage: usage_of("total"),
         failure: row.failure(),
-        state: row.state.as_deref().and_then(|s| serde_json::from_str(s).ok()),
+        state,
         state_age_ms: row.state_at.map(|at| ctx.now().since_ms(Millis(at)).max(0)),
         state_problem: row.state_problem.clone(),
         revision: row.revision,

@@ -11,6 +11,7 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,9 @@ pub struct StartRecord {
     pub monitor: Identity,
     /// The leader of the phase; absent between the decision to start it and its start.
     pub child: Option<Identity>,
+    /// Folder of the control group that holds the tree, where one could be made.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
     /// Identity of the boot.
     pub boot_id: String,
     /// When.
@@ -203,8 +207,9 @@ pub fn request_stop(dir: &Path, reason: StopReason) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let temp = dir.join(format!(".stop.{}.tmp", std::process::id()));
+    let temp = temp_name(dir, "stop.json");
     std::fs::write(&temp, serde_json::to_vec(&StopFile { reason })?)?;
+    // A link, not a rename: it fails where a reason is already there.
     let linked = std::fs::hard_link(&temp, &path);
     let _ = std::fs::remove_file(&temp);
     match linked {
@@ -223,12 +228,19 @@ pub fn stop_requested(dir: &Path) -> Option<StopReason> {
     }
 }
 
+/// A name for a file in the making that no other writer uses, neither a process nor a thread.
+fn temp_name(dir: &Path, name: &str) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    dir.join(format!(".{name}.{}.{number}.tmp", std::process::id()))
+}
+
 /// Writes a JSON file so that a reader sees all of it or nothing, also after a power cut.
 ///
 /// # Errors
 /// The file system's.
 pub fn write_atomic<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<()> {
-    let temp = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+    let temp = temp_name(dir, name);
     let written = std::fs::File::create(&temp).and_then(|mut file| {
         file.write_all(&serde_json::to_vec_pretty(value)?)?;
         file.sync_all()
@@ -294,6 +306,20 @@ mod tests {
     }
 
     #[test]
+    fn of_many_stop_requests_at_once_one_wins_and_none_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let ask = |reason| request_stop(dir.path(), reason).unwrap();
+            for reason in [StopReason::Cancel, StopReason::Silence, StopReason::WallLimit].repeat(8)
+            {
+                scope.spawn(move || ask(reason));
+            }
+        });
+        assert!(stop_requested(dir.path()).is_some());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn an_empty_folder_is_an_attempt_that_never_started() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
@@ -340,6 +366,7 @@ mod tests {
             schema: 1,
             monitor: Identity { pid: 1, start_ticks: 1 },
             child: None,
+            cgroup: None,
             boot_id: "b".into(),
             started_at: Millis(1),
         };

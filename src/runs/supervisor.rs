@@ -79,8 +79,7 @@ impl Dispatcher {
         let mut per_project: BTreeMap<&str, u32> = BTreeMap::new();
         // A stop is seen through also where the project is not served any more.
         let moves = |r: &&ActiveRun| {
-            r.status == RunStatus::Stopping
-                || (r.status != RunStatus::Queued && r.project_max > 0)
+            r.status == RunStatus::Stopping || (r.status != RunStatus::Queued && r.project_max > 0)
         };
         for run in active.iter().filter(moves) {
             total += 1;

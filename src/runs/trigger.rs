@@ -33,7 +33,7 @@ pub(super) fn invalid(field: &'static str, given: &str, expected: impl Into<Stri
 
 /// The phase, where the profile has it.
 pub(super) fn known_phase(project: &Project, phase: &str) -> Result<String, RunsError> {
-    phase.parse::<PhaseName>().map_err(|e| invalid("phase", phase, e.to_string()))?;
+    phase.parse::<PhaseName>().map_err(|e| invalid("phase", phase, e.expected))?;
     if project.profile.phase(phase).is_none() {
         return Err(RunsError::UnknownPhase {
             phase: phase.to_owned(),
@@ -49,12 +49,12 @@ fn validate(ctx: &Ctx, request: TriggerRequest) -> Result<Valid, RunsError> {
     let issue = request
         .issue_number
         .parse::<IssueNumber>()
-        .map_err(|e| invalid("issue_number", &request.issue_number, e.to_string()))?
+        .map_err(|e| invalid("issue_number", &request.issue_number, e.expected))?
         .to_string();
     let adw_id = match request.adw_id.as_deref() {
         None => None,
         Some(id) => {
-            Some(id.parse::<RunId>().map_err(|e| invalid("adw_id", id, e.to_string()))?.to_string())
+            Some(id.parse::<RunId>().map_err(|e| invalid("adw_id", id, e.expected))?.to_string())
         }
     };
     let priority = request.priority.unwrap_or(0);

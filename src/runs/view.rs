@@ -310,6 +310,9 @@ pub struct RunView {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Why a skipped run was out of scope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip_reason: Option<String>,
     /// The last good `adw_state.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Value>,

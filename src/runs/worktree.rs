@@ -277,9 +277,7 @@ impl Worktrees {
     ) -> Result<(), GitError> {
         self.only_ours("worktree remove", path)?;
         let _held = self.lock().await?;
-        objection()
-            .await
-            .map_err(|why| self.git.error("worktree remove", why, Kind::Refused))?;
+        objection().await.map_err(|why| self.git.error("worktree remove", why, Kind::Refused))?;
         if path.exists() && !force {
             self.nothing_to_lose(path).await?;
         }

@@ -88,7 +88,7 @@ def _skip(run: Run, issue: Issue, reason: str) -> str:
     if run.made_worktree and not run.cfg.daemon:
         worktree.remove(root, path)
         run.update(_forget_worktree)
-    run.set(skip_reason=reason)
+    run.set(skip_reason=reason, title=issue.title)
     forge.comment(run.forge, issue.number, f"[adwd] run `{run.adw_id}` skipped this issue: {reason}.")
     return "skipped"
 

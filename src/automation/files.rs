@@ -1,5 +1,8 @@
-// Included by `automation.rs`: the list of embedded files, sorted. The test
-// `the_list_names_every_file_of_the_tree_and_is_sorted` prints the right one when it is not.
+//! The list of embedded files, sorted. The test
+//! `the_list_names_every_file_of_the_tree_and_is_sorted` prints the right one when it is not.
+
+use super::Embedded;
+
 embedded! {
     "adws/adw_modules/__init__.py",
     "adws/adw_modules/agent.py",

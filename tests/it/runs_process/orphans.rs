@@ -1,0 +1,84 @@
+//! What is left when a monitor was killed.
+
+use adwd::runs::process::{end_orphans, launch_monitor};
+use adwd::runs::records::{MARK, Probe};
+
+use super::attempt::{Attempt, lives, until};
+
+#[tokio::test]
+async fn the_lock_lives_as_long_as_the_tree_and_then_the_attempt_has_vanished() {
+    let attempt =
+        Attempt::sh("echo run >> runs; echo $$ > up; while [ ! -e go ]; do sleep 0.02; done");
+    attempt.start().await;
+    attempt.sign("up");
+    let start = attempt.kill_monitor();
+    assert_eq!(attempt.probe(), Probe::Live { start: Some(start.clone()), monitor_alive: false });
+    // A second monitor finds that it was started, and leaves it alone.
+    launch_monitor(&attempt.launch()).await.unwrap();
+    std::fs::write(attempt.cwd().join("go"), "").unwrap();
+    until("end of the tree", || matches!(attempt.probe(), Probe::Vanished(_)).then_some(()));
+    launch_monitor(&attempt.launch()).await.unwrap();
+    assert_eq!(attempt.probe(), Probe::Vanished(Some(start.clone())));
+    assert_eq!(std::fs::read_to_string(attempt.cwd().join("runs")).unwrap(), "run\n");
+    // Nobody is left to end; the control group that nobody could remove is.
+    assert_eq!(end_orphans(&attempt.dir(), &start, 100).await, 0);
+    assert!(start.cgroup.is_none_or(|dir| !dir.exists()));
+}
+
+#[tokio::test]
+async fn orphans_are_found_and_ended_wherever_they_hid() {
+    let attempt = Attempt::sh(
+        "setsid sh -c 'trap \"\" TERM; echo $$ > deep; while :; do sleep 1; done' </dev/null >/dev/null 2>&1 &
+         env -i sh -c 'echo $$ > bare; exec sleep 1000' </dev/null >/dev/null 2>&1 &
+         trap 'echo x > unwound; exit' INT; echo $$ > up; while :; do sleep 0.05; done",
+    );
+    attempt.start().await;
+    let (deep, bare, up) =
+        (attempt.process("deep"), attempt.process("bare"), attempt.process("up"));
+    let start = attempt.kill_monitor();
+    let ended = end_orphans(&attempt.dir(), &start, 300).await;
+    assert!(ended >= 3, "{ended}");
+    assert!(!lives(deep) && !lives(bare) && !lives(up));
+    assert_eq!(attempt.sign("unwound"), "x\n");
+    assert!(start.cgroup.is_none_or(|dir| !dir.exists()));
+    assert!(matches!(attempt.probe(), Probe::Vanished(_)));
+}
+
+#[tokio::test]
+async fn a_stranger_is_never_touched() {
+    let attempt = Attempt::sh("echo $$ > up; while [ ! -e go ]; do sleep 0.02; done");
+    attempt.start().await;
+    attempt.sign("up");
+    let mut start = attempt.kill_monitor();
+    // A stranger that has the marks of another attempt, and the numbers of this one by accident.
+    let other = attempt.dir().with_file_name("other");
+    let mut stranger =
+        std::process::Command::new("sleep").arg("1000").env(MARK, &other).spawn().unwrap();
+    let pid = i32::try_from(stranger.id()).unwrap();
+    let recycled = adwd::runs::records::Identity { pid, start_ticks: 1 };
+    std::fs::write(attempt.cwd().join("go"), "").unwrap();
+    until("end of the tree", || matches!(attempt.probe(), Probe::Vanished(_)).then_some(()));
+    assert_eq!(end_orphans(&attempt.dir(), &start, 100).await, 0);
+    start.child = Some(recycled);
+    start.monitor = adwd::runs::records::Identity {
+        pid: nix::unistd::getsid(None).unwrap().as_raw(),
+        start_ticks: 1,
+    };
+    assert_eq!(end_orphans(&attempt.dir(), &start, 100).await, 0);
+    assert!(stranger.try_wait().unwrap().is_none(), "a stranger was ended");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_record_of_another_boot_ends_nobody() {
+    let attempt = Attempt::sh("echo $$ > up; while [ ! -e go ]; do sleep 0.02; done");
+    attempt.start().await;
+    let up = attempt.process("up");
+    let mut start = attempt.started();
+    start.boot_id = "another".into();
+    assert_eq!(end_orphans(&attempt.dir(), &start, 100).await, 0);
+    assert!(lives(up));
+    std::fs::write(attempt.cwd().join("go"), "").unwrap();
+    attempt.end().await;
+}
