@@ -82,7 +82,8 @@ async fn a_phase_that_ends_while_no_daemon_runs_is_judged_by_the_next() {
 /// A git in front of the real one, that stays at a gate before the first `fetch` or `worktree add`.
 fn slow_git(world: &World, word: &str, gate: &str) {
     let path = world.env()["PATH"].clone();
-    let real = path.split(':').map(|d| format!("{d}/git")).find(|p| std::path::Path::new(p).exists());
+    let real =
+        path.split(':').map(|d| format!("{d}/git")).find(|p| std::path::Path::new(p).exists());
     let real = real.expect("git is there");
     let script = format!(
         r#"#!/bin/sh
@@ -223,7 +224,10 @@ async fn a_run_outlives_its_project_being_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_can_be_cancelled_while_its_project_is_away() {
     let world = World::new().await;
-    shop(&world, &Agent::good().on("implementor", "trap '' TERM INT; setsid sleep 999 & gate build"));
+    shop(
+        &world,
+        &Agent::good().on("implementor", "trap '' TERM INT; setsid sleep 999 & gate build"),
+    );
     let mut daemon = world.daemon().await;
     let client = daemon.client().await;
     let (live, orphaned) = (trigger_issue(&client, 1).await, trigger_issue(&client, 2).await);
@@ -237,9 +241,10 @@ async fn a_run_can_be_cancelled_while_its_project_is_away() {
     world.at_gate("build").await;
     daemon.kill9().await;
     // One run has lost its monitor as well.
-    let of_second = world.processes().into_iter().find(|p| {
-        p.is_monitor() && p.argv.iter().any(|word| word.contains(&orphaned))
-    });
+    let of_second = world
+        .processes()
+        .into_iter()
+        .find(|p| p.is_monitor() && p.argv.iter().any(|word| word.contains(&orphaned)));
     kill9(of_second.expect("its monitor").pid);
     world.serve_nothing();
     daemon.start().await;

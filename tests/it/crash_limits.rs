@@ -4,13 +4,10 @@ use adwd::clock::Millis;
 use adwd::runs::records::StopReason;
 use serde_json::{Value, json};
 
-use crate::crash_support::{
-    attempt_dir, attempts, counts, recorded, shop, trigger_issue,
-};
+use crate::crash_support::{attempt_dir, attempts, counts, recorded, shop, trigger_issue};
 use crate::world::{Agent, World, wait_ended, wait_status};
 
-const STUBBORN: &str =
-    "trap '' INT TERM; (setsid setsid sleep 1000 >/dev/null 2>&1 &); gate stuck";
+const STUBBORN: &str = "trap '' INT TERM; (setsid setsid sleep 1000 >/dev/null 2>&1 &); gate stuck";
 
 fn assert_timed_out(run: &Value, word: &str) {
     assert_eq!(counts(run), [1, 1, 0], "a limit is never tried again: {run:#}");
@@ -37,8 +34,10 @@ async fn a_phase_over_its_wall_clock_limit_is_ended(world: World) {
 async fn a_silent_phase_is_ended_and_a_talking_one_is_not() {
     let world = World::new().await;
     world.set("phases.build.silence_s", "4");
-    let orders = format!("if [ \"$ADW_ISSUE_NUMBER\" = 2 ]; then {STUBBORN}; fi
-        for i in 1 2 3 4 5 6 7; do echo at work; sleep 1; done");
+    let orders = format!(
+        "if [ \"$ADW_ISSUE_NUMBER\" = 2 ]; then {STUBBORN}; fi
+        for i in 1 2 3 4 5 6 7; do echo at work; sleep 1; done"
+    );
     shop(&world, &Agent::good().on("implementor", &orders));
     let daemon = world.daemon().await;
     let client = daemon.client().await;

@@ -78,7 +78,10 @@ async fn whichever_part_of_a_phase_is_killed_the_phase_is_tried_again() {
         let run = wait_removed(&client, &id).await;
         assert_eq!(counts(&run), [2, 1, 1], "{victim}: {run:#}");
         let failed = &attempts(&run, "plan")[0];
-        assert_eq!((&failed["status"], &failed["failure"]["retryable"]), (&json!("failed"), &json!(true)));
+        assert_eq!(
+            (&failed["status"], &failed["failure"]["retryable"]),
+            (&json!("failed"), &json!(true))
+        );
         assert_eq!(calls(&repo, &id)[..2], ["plan/planner/1", "plan/planner/2"], "{victim}");
         assert_eq!(repo.pulls().len(), 1);
         crate::crash_support::assert_one_at_a_time(&repo, &id);

@@ -72,7 +72,8 @@ async fn phases_that_are_done_again_find_their_branch_and_pull_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_by_hand_is_not_taken_for_ours() {
     let world = World::new().await;
-    let fails = "if [ ! -e \"$HOME/f\" ]; then : >\"$HOME/f\"; echo 'permission denied' >&2; exit 1; fi";
+    let fails =
+        "if [ ! -e \"$HOME/f\" ]; then : >\"$HOME/f\"; echo 'permission denied' >&2; exit 1; fi";
     let repo = shop(&world, &Agent::good().on("implementor", fails));
     let daemon = world.daemon().await;
     let client = daemon.client().await;
@@ -80,7 +81,11 @@ async fn an_attempt_by_hand_is_not_taken_for_ours() {
     wait_status(&client, &id, "failed").await;
     let by_hand = attempt_dir(&repo, &id, "build", 2);
     std::fs::create_dir_all(&by_hand).unwrap();
-    std::fs::write(by_hand.join("start.json"), r#"{"pid": 1, "started_at": "2026-01-01T00:00:00Z"}"#).unwrap();
+    std::fs::write(
+        by_hand.join("start.json"),
+        r#"{"pid": 1, "started_at": "2026-01-01T00:00:00Z"}"#,
+    )
+    .unwrap();
     std::fs::write(by_hand.join("exit.json"), r#"{"code": 0, "status": "completed"}"#).unwrap();
     resume(&client, &id).await;
     let run = wait_status(&client, &id, "completed").await;

@@ -104,7 +104,10 @@ async fn what_an_agent_forges_does_nothing() {
     assert!(run["branch"].as_str().unwrap().starts_with("feature-1-"), "{run:#}");
     world.open_gate("forged");
     let run = ends_well(&world, &repo, &client, &id).await;
-    assert!(!run["pr_url"].as_str().unwrap().contains("evil"), "the state has the last word: {run:#}");
+    assert!(
+        !run["pr_url"].as_str().unwrap().contains("evil"),
+        "the state has the last word: {run:#}"
+    );
 }
 
 /// A uv that says everything and does nothing.
@@ -113,7 +116,8 @@ async fn a_phase_that_says_it_is_done_and_did_nothing_has_failed() {
     let world = World::new().await;
     let repo = shop(&world, &Agent::good());
     let path = world.env()["PATH"].clone();
-    let real = path.split(':').map(|d| format!("{d}/uv")).find(|p| std::path::Path::new(p).exists());
+    let real =
+        path.split(':').map(|d| format!("{d}/uv")).find(|p| std::path::Path::new(p).exists());
     let script = format!(
         "#!/bin/sh\ncase $1 in\nrun) echo STATUS=started; echo PHASE=plan; echo PLAN_FILE=README.md; echo STATUS=completed; exit 0 ;;\nesac\nexec {} \"$@\"\n",
         real.unwrap()
@@ -127,7 +131,10 @@ async fn a_phase_that_says_it_is_done_and_did_nothing_has_failed() {
     assert_eq!((&run["status"], counts(&run)), (&json!("failed"), [1, 0, 0]), "{run:#}");
     assert_eq!(attempts(&run, "plan")[0]["exit_code"], 0);
     assert_eq!(run["failure"]["class"], "validation", "{run:#}");
-    assert!(run["failure"]["message"].as_str().unwrap().contains("its work is not there"), "{run:#}");
+    assert!(
+        run["failure"]["message"].as_str().unwrap().contains("its work is not there"),
+        "{run:#}"
+    );
     assert!(repo.pulls().is_empty() && repo.remote_branches().is_empty());
     world.quiet().await;
 }

@@ -118,11 +118,17 @@ pub fn assert_one_at_a_time(repo: &Repo, id: &str) {
 pub fn shape(repo: &Repo, run: &Value) -> String {
     let (id, n) = (run["adw_id"].as_str().unwrap(), run["issue_number"].as_str().unwrap());
     let branch = run["branch"].as_str().unwrap_or_default();
-    let phases: Vec<Value> = run["phases"].as_array().unwrap().iter().map(|p| {
-        let tries = p["attempts"].as_array().unwrap().iter();
-        let tries: Vec<Value> = tries.map(|a| json!([a["attempt"], a["status"], a["exit_code"]])).collect();
-        json!([p["phase"], p["status"], tries, p["usage"]["agent_calls"]])
-    }).collect();
+    let phases: Vec<Value> = run["phases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| {
+            let tries = p["attempts"].as_array().unwrap().iter();
+            let tries: Vec<Value> =
+                tries.map(|a| json!([a["attempt"], a["status"], a["exit_code"]])).collect();
+            json!([p["phase"], p["status"], tries, p["usage"]["agent_calls"]])
+        })
+        .collect();
     let pulls = repo.pulls().into_iter().filter(|(_, text)| text.contains(branch)).count();
     let whole = json!({
         "status": run["status"], "class": run["issue_class"], "phases": phases, "branch": branch,
@@ -153,7 +159,11 @@ pub async fn nothing_is_left(world: &World, repo: &Repo) {
     eventually("git's records are whole", SOON, async || {
         let left = git_locks(&repo.root.join(".git"));
         let trees = repo.worktrees();
-        if left.is_empty() && trees.is_empty() { Ok(()) } else { Err(format!("{left:?} {trees:?}")) }
+        if left.is_empty() && trees.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?} {trees:?}"))
+        }
     })
     .await;
     assert_eq!(names(&repo.root.join("automation/trees")), Vec::<String>::new());
@@ -183,9 +193,8 @@ pub async fn monitor(world: &World) -> Proc {
 /// The process of the phase whose arguments hold all these words.
 pub fn process(world: &World, words: &[&str]) -> Proc {
     let all = world.processes();
-    let fits = |p: &&Proc| {
-        !p.is_monitor() && words.iter().all(|w| p.argv.iter().any(|a| a.contains(w)))
-    };
+    let fits =
+        |p: &&Proc| !p.is_monitor() && words.iter().all(|w| p.argv.iter().any(|a| a.contains(w)));
     all.iter().find(fits).cloned().unwrap_or_else(|| panic!("no {words:?} in {all:#?}"))
 }
 
