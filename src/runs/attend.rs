@@ -235,7 +235,12 @@ async fn start(
     };
     let unusable = |e: std::io::Error| format!("its folder {} is no use: {e}", dir.display());
     std::fs::create_dir_all(dir).map_err(unusable)?;
+    let base_env = ctx.base_env(project);
+    let environment = ctx.environment();
+    let claude = super::preflight::claude(&base_env);
     let call = AttemptCall {
+        environment: &environment,
+        claude: &claude,
         adw_id: &row.adw_id,
         issue: &row.issue_number,
         phase: &attempt.phase,
@@ -252,7 +257,7 @@ async fn start(
         base_branch: row.base_branch.as_deref(),
         base_commit: row.base_commit.as_deref(),
     };
-    let env = launch::phase_env(&ctx.base_env(project), project, &call);
+    let env = launch::phase_env(&base_env, project, &call);
     let spec = LaunchSpec {
         argv: launch::phase_argv(&uv, &script, project, &call),
         cwd: project.root.join(&project.profile.cwd),
@@ -528,12 +533,14 @@ async fn judge(
         checks: facts::check(ctx, project, &row, &attempt.phase, watch.state.as_ref(), since).await,
         error: watch.state.as_ref().and_then(AdwState::error),
         our_codes: project.profile.exit_codes,
+        coded: project.profile.phase(&attempt.phase).is_some_and(|p| p.coded),
         log_tail: tail::last_lines(&watch.dir.join("execution.log"), limits::FAILURE_TAIL_COUNT)
             .unwrap_or_default(),
         wall_ms,
         silence_ms,
     };
     let verdict = outcome::judge(&evidence);
+    let once = project.profile.phase(&attempt.phase).is_some_and(|p| p.once);
     let head = match row.worktree_path.as_deref() {
         Some(tree) => ctx.git(project).head(Path::new(tree)).await.ok(),
         None => None,
@@ -547,6 +554,9 @@ async fn judge(
         Verdict::TimedOut(f) => (RunStatus::TimedOut, Some(f)),
         Verdict::Lost(f) => (RunStatus::Lost, Some(f)),
     };
+    // A second try of such a phase would only die of what the first one made.
+    let failure = failure
+        .map(|f| Failure { retryable: f.retryable && !(once && row.worktree_path.is_some()), ..f });
     let end = AttemptEnd {
         status,
         exit_code: exit.as_ref().and_then(|e| e.code).map(i64::from),

@@ -295,6 +295,25 @@ impl Git {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
+    /// The branch of a checkout; `None` where it is on none.
+    ///
+    /// # Errors
+    /// [`GitError`].
+    pub async fn branch_of(&self, worktree: &Path) -> Result<Option<String>, GitError> {
+        let args = ["symbolic-ref", "--quiet", "--short", "HEAD"].map(OsStr::new);
+        let out = self.run(worktree, &args).await?;
+        let text = out.stdout_text().trim().to_owned();
+        Ok((out.success() && !text.is_empty()).then_some(text))
+    }
+
+    /// Checks a branch out.
+    ///
+    /// # Errors
+    /// [`GitError`].
+    pub async fn switch(&self, worktree: &Path, branch: &str) -> Result<(), GitError> {
+        self.line_in(worktree, "switch", &["--quiet", branch]).await.map(drop)
+    }
+
     /// Commits of a worktree's `HEAD` that no remote-tracking branch has.
     ///
     /// # Errors
