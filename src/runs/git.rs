@@ -407,8 +407,8 @@ fn cause(stderr: &str) -> String {
     };
     let telling = |line: &&str| *line != SUMMARY;
     let fault = |line: &&str| line.starts_with("fatal:") || line.starts_with("error:");
-    let found = lines().filter(telling).find(fault).or_else(|| lines().filter(telling).last());
-    found.or_else(|| lines().last()).unwrap_or_default().to_owned()
+    let found = lines().filter(telling).find(fault).or_else(|| lines().rfind(telling));
+    found.or_else(|| lines().next_back()).unwrap_or_default().to_owned()
 }
 
 /// What kind of trouble git's words tell of.

@@ -245,7 +245,8 @@ async fn check_forge(project: &Project, env: &BTreeMap<String, String>) -> Resul
     // The scripts of others comment on the issue all the way, and die of a comment that fails.
     let theirs =
         project.profile.required_tools.iter().any(|t| t == "gh") && !env.contains_key("GITHUB_PAT");
-    if !theirs && !(wants_gh && project.profile.name == "adwd") {
+    let ours = wants_gh && project.profile.name == "adwd";
+    if !theirs && !ours {
         return Ok(());
     }
     let name = env.get("GH_PATH").map_or("gh", String::as_str);
