@@ -36,7 +36,7 @@ pub(crate) async fn preflight(ctx: &Ctx, project: &Project, row: &RunRow) -> Res
     let uv = check_uv(ctx, &env).await?;
     check_agent(project, &env)?;
     check_env(project, &env)?;
-    check_forge(project, &env).await?;
+    check_forge(ctx, project, &env).await?;
     let base = check_base(ctx, project, &row.todo()).await?;
     check_collision(ctx, project, row).await?;
     check_checkout(ctx, project, &base).await?;
@@ -236,7 +236,33 @@ async fn check_checkout(ctx: &Ctx, project: &Project, base: &Base) -> Result<(),
     git.switch(&project.root, &base.branch).await.map_err(failed)
 }
 
-async fn check_forge(project: &Project, env: &BTreeMap<String, String>) -> Result<(), Failure> {
+/// The host of the forge: of `forge_repo` where it names one, else of the remote.
+async fn forge_host(ctx: &Ctx, project: &Project) -> Option<String> {
+    if let Some(repo) = &project.config.forge_repo
+        && let [host, _, _] = repo.split('/').collect::<Vec<_>>().as_slice()
+    {
+        return Some((*host).to_owned());
+    }
+    let url = ctx.git(project).remote_url(&project.remote()).await.ok()??;
+    host_of(&url)
+}
+
+/// The host of a remote's URL, `https://`, `ssh://` or `user@host:path`; none for a folder.
+fn host_of(url: &str) -> Option<String> {
+    let rest = match url.split_once("://") {
+        Some(("file", _)) => return None,
+        Some((_, rest)) => rest.split('/').next()?,
+        None => url.split_once(':').filter(|(host, _)| !host.contains('/'))?.0,
+    };
+    let host = rest.rsplit('@').next()?.split(':').next()?;
+    (!host.is_empty()).then(|| host.to_owned())
+}
+
+async fn check_forge(
+    ctx: &Ctx,
+    project: &Project,
+    env: &BTreeMap<String, String>,
+) -> Result<(), Failure> {
     let wants_gh = match project.forge().as_str() {
         "github" => true,
         "local" => false,
@@ -256,7 +282,13 @@ async fn check_forge(project: &Project, env: &BTreeMap<String, String>) -> Resul
             "forge: github needs the gh command line, which is not on the daemon's PATH".into(),
         ));
     };
-    let out = command(&gh, &["auth", "status"], None, env).await?;
+    let host = forge_host(ctx, project).await;
+    let mut args = vec!["auth", "status"];
+    if let Some(host) = host.as_deref() {
+        // Without it a stale login to any other host would count.
+        args.extend(["--hostname", host]);
+    }
+    let out = command(&gh, &args, None, env).await?;
     if !out.success() {
         let said = format!("{}\n{}", String::from_utf8_lossy(&out.stderr), out.stdout_text());
         let cause = said.lines().map(str::trim).find_map(|line| line.strip_prefix("X "));
@@ -442,6 +474,21 @@ async fn check_syntax(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_of_a_remote() {
+        for (url, host) in [
+            ("https://forge.test/o/r.git", Some("forge.test")),
+            ("https://user:***@forge.test:8443/o/r", Some("forge.test")),
+            ("git@forge.test:o/r.git", Some("forge.test")),
+            ("ssh://git@forge.test:22/o/r", Some("forge.test")),
+            ("/srv/git/r.git", None),
+            ("../r.git", None),
+            ("file:///srv/r.git", None),
+        ] {
+            assert_eq!(host_of(url).as_deref(), host, "{url}");
+        }
+    }
 
     #[test]
     fn uv_versions() {
