@@ -180,15 +180,36 @@ async fn tac_without_worktrees_works_in_place_one_by_one() {
         let started = ok(&client, "trigger_adw_workflow", asked).await;
         ids.push(started["adw_id"].as_str().unwrap().to_owned());
     }
-    let mut spans = vec![];
+    let (mut spans, mut branches) = (vec![], vec![]);
     for id in &ids {
         let run = wait_ended(&client, id).await;
         assert_eq!(run["status"], "completed", "{run:#}");
+        branches.push(run["branch"].as_str().unwrap().to_owned());
         spans.push((
             run["started_at"].as_str().unwrap().to_owned(),
             run["ended_at"].as_str().unwrap().to_owned(),
         ));
     }
     assert!(spans[0].1 <= spans[1].0, "the second begins when the first has ended: {spans:?}");
+    let first = crate::world::repo::git_at(
+        &theirs.root,
+        &[],
+        &["rev-list", &format!("main..{}", branches[0])],
+    );
+    let second = crate::world::repo::git_at(
+        &theirs.root,
+        &[],
+        &["rev-list", &format!("main..{}", branches[1])],
+    );
+    assert!(
+        first.lines().all(|c| !second.contains(c)),
+        "each is cut from the base, not from the other"
+    );
+
+    // Somebody's own work in the checkout is neither committed nor left behind.
+    std::fs::write(theirs.root.join("mine.txt"), "mine").unwrap();
+    let refused = self::run(&client, "3").await;
+    assert_eq!(refused["failure"]["class"], "preflight", "{refused:#}");
+    assert!(refused["failure"]["message"].as_str().unwrap().contains("uncommitted"), "{refused:#}");
     world.quiet().await;
 }
