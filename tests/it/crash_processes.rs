@@ -113,6 +113,37 @@ async fn an_agent_that_outlives_monitor_uv_and_python_is_ended_before_the_next_a
     nothing_is_left(&world, &repo).await;
 }
 
+/// It holds no lock, has no parent of ours and a session of its own: only its mark tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stray_that_gave_everything_away_is_ended_before_the_next_attempt() {
+    let world = World::new().await;
+    let stray = "import os; os.closerange(0, 1024); os.execvp('sleep', ['sleep', '1234'])";
+    let orders = format!(
+        "if [ ! -e \"$HOME/at-first\" ]; then (setsid setsid python3 -c \"{stray}\" &) ; gate first; fi"
+    );
+    let repo = shop(&world, &Agent::good().on("planner", &orders));
+    let daemon = world.daemon().await;
+    let client = daemon.client().await;
+    let id = trigger_issue(&client, 1).await;
+    world.at_gate("first").await;
+    let is_stray = |p: &Proc| p.argv == ["sleep", "1234"];
+    eventually("the stray is on its own", SOON, async || {
+        let all = world.processes();
+        if all.iter().any(is_stray) { Ok(()) } else { Err(format!("{all:#?}")) }
+    })
+    .await;
+    for p in world.processes().iter().filter(|p| !is_stray(p)) {
+        // One may take the other along.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(p.pid), Signal::SIGKILL);
+    }
+    assert!(world.processes().iter().any(is_stray), "{:#?}", world.processes());
+    wait_status(&client, &id, "completed").await;
+    let run = wait_removed(&client, &id).await;
+    assert_eq!(counts(&run), [2, 1, 1], "{run:#}");
+    assert_eq!(attempts(&run, "plan")[0]["status"], "lost", "{run:#}");
+    nothing_is_left(&world, &repo).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_monitor_told_to_stop_from_outside_ends_the_run_as_cancelled() {
     let world = World::new().await;
