@@ -102,18 +102,28 @@ pub const LOG_PAGE_COUNT: u32 = 1_000;
 pub const LOG_DEFAULT_COUNT: u32 = 200;
 /// One git command.
 pub const GIT_COMMAND_MS: u64 = 120_000;
+/// One git command that writes or deletes a whole checkout.
+pub const GIT_CHECKOUT_MS: u64 = 900_000;
 /// How long the lock round a repository's worktrees is waited for.
 pub const GIT_LOCK_WAIT_MS: u64 = 300_000;
+/// Remotes that are asked whether they have a commit.
+pub const GIT_REMOTES_COUNT: usize = 4;
 /// Tries of a `worktree add` that another process disturbed.
 pub const GIT_ADD_TRIES_COUNT: u32 = 5;
-/// Pause after such a try; grows with each.
-pub const GIT_ADD_PAUSE_MS: u64 = 100;
+/// Half of the pause after the first of them; it doubles each time.
+pub const GIT_ADD_PAUSE_MS: u64 = 50;
+/// Tries to remove a folder that somebody may still write into.
+pub const REMOVE_TRIES_COUNT: u32 = 10;
+/// Pause between two of them.
+pub const REMOVE_PAUSE_MS: u64 = 100;
 /// How long mending a repository may hold up the daemon's start.
 pub const GIT_REPAIR_MS: u64 = 10_000;
 /// How long a worktree that could not be removed is left alone.
 pub const JANITOR_AGAIN_MS: u64 = 600_000;
 /// A worktree's record that names no folder for so long was left by a crash.
 pub const GIT_HALF_MADE_MS: u64 = 10_000;
+/// An empty `commondir` is filled within the same moment, or never: it poisons the repository.
+pub const GIT_POISON_MS: u64 = 500;
 
 // Logs of phases.
 

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::process::{Cmd, Output, output};
+use super::process::{Cmd, Output, output, output_holding};
 use crate::limits;
 
 /// What kind of trouble git had; callers branch on it.
@@ -109,6 +110,12 @@ impl Git {
         {
             env.insert(name.into(), value.into());
         }
+        // A daemon in the foreground has a terminal: ssh must fail there instead of asking on it.
+        let asks = env.contains_key(OsStr::new("SSH_ASKPASS"));
+        if !asks {
+            env.insert("SSH_ASKPASS".into(), "/bin/false".into());
+            env.insert("SSH_ASKPASS_REQUIRE".into(), "force".into());
+        }
         let program = env
             .get(OsStr::new("PATH"))
             .and_then(|path| super::process::find_program("git", path))
@@ -133,23 +140,38 @@ impl Git {
 
     /// Runs git; only the failure to run it at all is an error.
     pub(super) async fn run(&self, cwd: &Path, args: &[&OsStr]) -> Result<Output, GitError> {
+        self.run_within(cwd, args, limits::GIT_COMMAND_MS, None).await
+    }
+
+    async fn run_within(
+        &self,
+        cwd: &Path,
+        args: &[&OsStr],
+        timeout_ms: u64,
+        held: Option<&File>,
+    ) -> Result<Output, GitError> {
         let cmd = Cmd {
             program: self.program.clone(),
             args: args.iter().map(|a| (*a).to_owned()).collect(),
             cwd: Some(cwd.to_path_buf()),
             env: self.env.clone(),
             stdin: vec![],
-            timeout_ms: limits::GIT_COMMAND_MS,
+            timeout_ms,
             max_output_bytes: limits::COMMAND_OUTPUT_BYTES,
         };
         let operation = args.first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
-        let out =
-            output(&cmd).await.map_err(|e| self.error(&operation, e.to_string(), Kind::Failed))?;
+        let out = match held {
+            Some(file) => output_holding(&cmd, file).await,
+            None => output(&cmd).await,
+        }
+        .map_err(|e| self.error(&operation, e.to_string(), Kind::Failed))?;
         if out.timed_out {
+            let remote = matches!(operation.as_str(), "fetch" | "ls-remote" | "push");
+            let kind = if remote { Kind::Network } else { Kind::Failed };
             return Err(self.error(
                 &operation,
-                format!("no answer within {} s", limits::GIT_COMMAND_MS / 1000),
-                Kind::Network,
+                format!("no answer within {} s", timeout_ms / 1000),
+                kind,
             ));
         }
         Ok(out)
@@ -158,6 +180,20 @@ impl Git {
     /// Runs git in `cwd`; a code other than 0 is an error.
     pub(super) async fn ok(&self, cwd: &Path, args: &[&OsStr]) -> Result<Output, GitError> {
         let out = self.run(cwd, args).await?;
+        self.checked(args, out)
+    }
+
+    /// The same in the main checkout, with time for a large one, and holding a lock to its end.
+    pub(super) async fn ok_holding(
+        &self,
+        args: &[&OsStr],
+        held: &File,
+    ) -> Result<Output, GitError> {
+        let out = self.run_within(&self.root, args, limits::GIT_CHECKOUT_MS, Some(held)).await?;
+        self.checked(args, out)
+    }
+
+    fn checked(&self, args: &[&OsStr], out: Output) -> Result<Output, GitError> {
         if out.success() {
             return Ok(out);
         }
@@ -314,25 +350,51 @@ impl Git {
         self.line_in(worktree, "switch", &["--quiet", branch]).await.map(drop)
     }
 
-    /// Commits of a worktree's `HEAD` that no remote-tracking branch has.
+    /// Commits of a worktree's `HEAD` that would be lost with it: those that no remote has; where
+    /// the repository has no remote, those on no branch.
     ///
     /// # Errors
     /// [`GitError`].
     pub async fn unpushed_count(&self, worktree: &Path) -> Result<u64, GitError> {
-        let text =
-            self.line_in(worktree, "rev-list", &["--count", "HEAD", "--not", "--remotes"]).await?;
-        text.parse().map_err(|_| self.error("rev-list", format!("answered {text:?}"), Kind::Other))
+        let remotes = self.line("remote", &[]).await?;
+        let mut args = vec!["--count", "HEAD", "--not", "--remotes"];
+        if remotes.is_empty() {
+            args.push("--branches");
+        }
+        let text = self.line_in(worktree, "rev-list", &args).await?;
+        let count: u64 = text
+            .parse()
+            .map_err(|_| self.error("rev-list", format!("answered {text:?}"), Kind::Other))?;
+        if count == 0 || remotes.is_empty() {
+            return Ok(count);
+        }
+        // A push to a URL leaves no trace here: before work is kept for ever, the remote is asked.
+        let head = self.head(worktree).await?;
+        let branch = self.line_in(worktree, "rev-parse", &["--abbrev-ref", "HEAD"]).await?;
+        for remote in remotes.lines().take(limits::GIT_REMOTES_COUNT) {
+            if self.remote_branch_commit(remote, &branch).await.ok().flatten().as_ref()
+                == Some(&head)
+            {
+                return Ok(0);
+            }
+        }
+        Ok(count)
     }
 
-    /// The branch that the remote's `HEAD` names.
+    /// The branch that the remote's `HEAD` names; `None` where the remote is empty.
     async fn remote_default(&self, remote: &str) -> Result<Option<String>, GitError> {
-        let text = self.line("ls-remote", &["--symref", remote, "HEAD"]).await?;
-        Ok(text.lines().find_map(|l| {
-            l.strip_prefix("ref: refs/heads/")?.split('\t').next().map(str::to_owned)
-        }))
+        let text = self.line("ls-remote", &["--symref", remote]).await?;
+        let name =
+            |l: &str| l.strip_prefix("ref: refs/heads/")?.split('\t').next().map(str::to_owned);
+        let named = text.lines().filter(|l| l.ends_with("\tHEAD")).find_map(name);
+        if named.is_none() && text.contains("\trefs/heads/") {
+            let message = format!("the HEAD of {remote} names no branch; set base_branch");
+            return Err(self.error("ls-remote", message, Kind::Missing));
+        }
+        Ok(named)
     }
 
-    /// The base: fetched from the remote where there is one, the local branch otherwise. Never
+    /// The base: fetched from the remote where it is there, the local branch otherwise. Never
     /// guessed into a new branch. Call it under the repository's lock (see `worktree`).
     ///
     /// # Errors
@@ -347,27 +409,20 @@ impl Git {
         }
         let branch = match branch {
             Some(branch) => branch.to_owned(),
-            None => self.remote_default(remote).await?.ok_or_else(|| {
-                self.error(
-                    "ls-remote",
-                    format!("the HEAD of {remote} names no branch; set base_branch"),
-                    Kind::Missing,
-                )
-            })?,
+            None => match self.remote_default(remote).await? {
+                Some(branch) => branch,
+                None => return self.local_base(remote, None).await,
+            },
         };
         let tracking = format!("refs/remotes/{remote}/{branch}");
         let spec = format!("+refs/heads/{branch}:{tracking}");
-        let fetched = self
-            .line("fetch", &["--quiet", "--no-tags", "--no-write-fetch-head", remote, &spec])
-            .await;
-        if let Err(e) = fetched {
-            let absent = e.message.contains("couldn't find remote ref")
-                || e.message.contains("could not find remote ref");
-            return Err(if absent {
-                self.error("fetch", format!("the base branch {branch:?} is not on {remote}; set base_branch to one that is"), Kind::Missing)
-            } else {
-                e
-            });
+        // Into a reference of its own: FETCH_HEAD is shared by all worktrees. Without maintenance,
+        // which would go on in the background among the worktrees that are made next.
+        let options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"];
+        let rest = ["--no-recurse-submodules", remote, &spec];
+        if let Err(e) = self.line("fetch", &[&options[..], &rest].concat()).await {
+            let absent = e.message.contains("couldn't find remote ref");
+            return if absent { self.local_base(remote, Some(&branch)).await } else { Err(e) };
         }
         let commit = self
             .commit_of(&tracking)
@@ -382,7 +437,8 @@ impl Git {
             None => self.line("symbolic-ref", &["--short", "HEAD"]).await?,
         };
         let missing = format!(
-            "the base branch {branch:?} exists neither here nor on a remote (there is no remote {remote:?})"
+            "the base branch {branch:?} exists neither on the remote {remote:?} nor here; \
+             set base_branch to one that does"
         );
         let commit = self
             .local_branch_commit(&branch)

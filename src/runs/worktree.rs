@@ -3,12 +3,19 @@
 //! git's own `worktree add` fails when two run at once, and one that is killed poisons the whole
 //! repository (`spec/platform.md` §3). So everything that changes worktrees or fetches runs under a
 //! mutex of this process and a file lock that the Python side takes too, is tried again where
-//! somebody else disturbed it, and is mended at start-up.
+//! somebody else disturbed it, and is mended at start-up. The git process that makes or removes a
+//! worktree holds the file lock itself: when this daemon is killed in the middle, the next one waits
+//! for that git instead of taking its half-made worktree for a leftover.
+
+mod exclude;
+mod mend;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
@@ -19,11 +26,9 @@ use crate::lock::FileLock;
 
 /// Name of the lock file in the common git folder; the Python side uses the same.
 pub const LOCK_NAME: &str = "adwd-worktree.lock";
-const EXCLUDE_BEGIN: &str = "# adwd begin";
-const EXCLUDE_END: &str = "# adwd end";
 
 /// A worktree as `git worktree list` tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
     /// Its folder.
     pub path: PathBuf,
@@ -31,8 +36,8 @@ pub struct Listed {
     pub branch: Option<String>,
     /// Its folder is gone.
     pub prunable: bool,
-    /// It is locked, perhaps because its making was cut off.
-    pub locked: bool,
+    /// It is locked, and why: by somebody's wish, or because its making was cut off.
+    pub locked: Option<String>,
 }
 
 /// The worktrees of one repository below one folder.
@@ -44,8 +49,21 @@ pub struct Worktrees {
 
 /// Both locks of a repository; dropping releases them.
 struct Held {
-    _file: FileLock,
+    /// The locked file. It is closed, never unlocked: a git that was given it keeps the lock to
+    /// its own end.
+    file: File,
+    common: PathBuf,
     _process: OwnedMutexGuard<()>,
+}
+
+/// What is at the place of a worktree.
+enum Standing {
+    /// Nothing, or an empty folder.
+    Free,
+    /// A worktree of this repository that can be used.
+    Intact,
+    /// Something else; a sentence says what.
+    InTheWay(String),
 }
 
 fn process_mutex(common: &Path) -> Arc<tokio::sync::Mutex<()>> {
@@ -53,6 +71,11 @@ fn process_mutex(common: &Path) -> Arc<tokio::sync::Mutex<()>> {
         LazyLock::new(Mutex::default);
     let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(all.entry(common.to_path_buf()).or_default())
+}
+
+/// The path as git writes it, where it can be told.
+fn canonical(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 impl Worktrees {
@@ -71,7 +94,9 @@ impl Worktrees {
         });
         let problem = |message: String| self.git.error("lock", message, Kind::Refused);
         match wait.await {
-            Ok(Ok(Some(file))) => Ok(Held { _file: file, _process: process }),
+            Ok(Ok(Some(lock))) => {
+                Ok(Held { file: lock.into_inherited(), common, _process: process })
+            }
             Ok(Ok(None)) => Err(problem(format!(
                 "another program holds {} for more than {} s",
                 common.join(LOCK_NAME).display(),
@@ -92,11 +117,11 @@ impl Worktrees {
             let held = self.lock().await?;
             match self.git.resolve_base(remote, branch).await {
                 Err(e) if e.kind == Kind::Network => {}
-                Err(e) if e.kind == Kind::Poisoned => self.mend().await?,
+                Err(e) if e.kind == Kind::Poisoned => self.mend(&held).await?,
                 done => return done,
             }
             drop(held);
-            tokio::time::sleep(std::time::Duration::from_millis(pause_ms)).await;
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
             pause_ms *= 3;
         }
         let _held = self.lock().await?;
@@ -120,81 +145,71 @@ impl Worktrees {
     }
 
     async fn add(&self, path: &Path, options: &[&str], at: &str) -> Result<(), GitError> {
-        self.only_ours("worktree add", path)?;
-        let _held = self.lock().await?;
+        const OPERATION: &str = "worktree add";
+        self.only_ours(OPERATION, path)?;
+        let held = self.lock().await?;
         std::fs::create_dir_all(&self.trees_dir).map_err(|e| {
-            self.git.error(
-                "worktree add",
-                format!("{}: {e}", self.trees_dir.display()),
-                Kind::Failed,
-            )
+            self.git.error(OPERATION, format!("{}: {e}", self.trees_dir.display()), Kind::Failed)
         })?;
-        for attempt in 1.. {
-            if self.intact(path).await? {
-                return Ok(());
-            }
-            let mut args: Vec<&OsStr> = ["worktree", "add", "--quiet"].map(OsStr::new).to_vec();
-            args.extend(options.iter().map(OsStr::new));
-            args.extend([path.as_os_str(), OsStr::new(at)]);
-            match self.git.ok(self.git.root(), &args).await {
-                Ok(_) => return Ok(()),
-                Err(e) if attempt >= limits::GIT_ADD_TRIES_COUNT => return Err(e),
-                Err(_) => {
-                    self.clear_remains(path).await?;
-                    // A git whose daemon was killed may still be writing there.
-                    let pause_ms = limits::GIT_ADD_PAUSE_MS * u64::from(attempt);
-                    tokio::time::sleep(std::time::Duration::from_millis(pause_ms)).await;
+        let mut args: Vec<&OsStr> = ["worktree", "add", "--quiet"].map(OsStr::new).to_vec();
+        args.extend(options.iter().map(OsStr::new));
+        args.extend([path.as_os_str(), OsStr::new(at)]);
+        let mut attempt = 1;
+        loop {
+            match self.standing(&held, path).await? {
+                Standing::Intact => return Ok(()),
+                Standing::InTheWay(what) => {
+                    return Err(self.git.error(OPERATION, what, Kind::Refused));
                 }
+                Standing::Free => {}
             }
+            let Err(e) = self.git.ok_holding(&args, &held.file).await else { return Ok(()) };
+            self.mend(&held).await?;
+            // What another git disturbed can be tried again; a wrong commit stays wrong.
+            let passing = e.kind == Kind::Poisoned || e.message.contains("could not lock");
+            if !passing || attempt >= limits::GIT_ADD_TRIES_COUNT {
+                return Err(e);
+            }
+            tokio::time::sleep(Duration::from_millis(limits::GIT_ADD_PAUSE_MS << attempt)).await;
+            attempt += 1;
         }
-        unreachable!("the loop returns at its last try")
     }
 
-    /// Whether a usable worktree of this repository is there.
-    async fn intact(&self, path: &Path) -> Result<bool, GitError> {
-        if !path.join(".git").exists() {
-            return Ok(false);
-        }
-        let listed = match self.list().await {
-            Err(e) if e.kind == Kind::Poisoned => {
-                self.mend().await?;
-                self.list().await?
-            }
-            other => other?,
+    /// What is at a place. Half-made worktrees are taken away first; nothing that could be
+    /// anybody's work ever is.
+    async fn standing(&self, held: &Held, path: &Path) -> Result<Standing, GitError> {
+        self.mend(held).await?;
+        let here = canonical(path);
+        let listed = self.list_mended(held).await?;
+        let Some(found) = listed.iter().find(|l| l.path == here || l.path == path) else {
+            let free = match std::fs::read_dir(path) {
+                Ok(mut entries) => entries.next().is_none(),
+                Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+            };
+            return Ok(if free {
+                Standing::Free
+            } else {
+                Standing::InTheWay(format!(
+                    "{} is there and git knows no worktree of it; move it away",
+                    path.display()
+                ))
+            });
         };
-        let here = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-        let known =
-            listed.iter().any(|l| !l.locked && !l.prunable && (l.path == here || l.path == path));
-        Ok(known
-            && self.git.head(path).await.is_ok()
-            && path.join(".git").exists()
-            && self.checked_out(path).await?)
-    }
-
-    /// Whether the checkout of a worktree got to its end: a cut-off one has tracked files missing
-    /// and nothing of anybody's in it.
-    async fn checked_out(&self, path: &Path) -> Result<bool, GitError> {
-        let args = ["rev-parse", "--path-format=absolute", "--git-path", "index"].map(OsStr::new);
-        let out = self.git.ok(path, &args).await?;
-        let index = PathBuf::from(out.stdout_text().trim_end_matches('\n').to_owned());
-        Ok(index.exists() && !index.with_extension("lock").exists())
-    }
-
-    /// Takes away what a failed or killed `add` left, so that the next one can work.
-    async fn clear_remains(&self, path: &Path) -> Result<(), GitError> {
-        self.mend().await?;
-        let listed = self.list().await?;
-        if listed.iter().any(|l| l.path == path) {
-            let args = ["worktree", "remove", "--force", "--force"].map(OsStr::new);
-            let mut args = args.to_vec();
-            args.push(path.as_os_str());
-            let _ = self.git.run(self.git.root(), &args).await?;
-        }
-        if path.exists() && !path.join(".git").exists() {
-            // A checkout that was cut off before git wrote its `.git`: nothing of anybody's is in it.
-            let _ = std::fs::remove_dir_all(path);
-        }
-        Ok(())
+        let usable = path.join(".git").is_file() && self.git.head(path).await.is_ok();
+        Ok(if usable {
+            Standing::Intact
+        } else if let Some(reason) = &found.locked {
+            Standing::InTheWay(format!(
+                "the worktree {} is gone but locked ({reason}); `git worktree unlock` it",
+                path.display()
+            ))
+        } else {
+            Standing::InTheWay(format!(
+                "the worktree {} cannot be used; save what you need of it, then \
+                 `git worktree remove --force` it",
+                path.display()
+            ))
+        })
     }
 
     /// Also where a link below the tree folder leads elsewhere: git would follow it.
@@ -221,6 +236,20 @@ impl Worktrees {
         Ok(parse_list(&out.stdout_text()))
     }
 
+    /// The list, waiting a little where somebody else's `add` is on its way, and mending where it
+    /// is not any more.
+    async fn list_mended(&self, held: &Held) -> Result<Vec<Listed>, GitError> {
+        for attempt in 1..limits::GIT_ADD_TRIES_COUNT {
+            match self.list().await {
+                Err(e) if e.kind == Kind::Poisoned => {}
+                done => return done,
+            }
+            tokio::time::sleep(Duration::from_millis(limits::GIT_ADD_PAUSE_MS << attempt)).await;
+            self.mend(held).await?;
+        }
+        self.list().await
+    }
+
     /// Whether a folder is a worktree of this repository, below the tree folder.
     ///
     /// # Errors
@@ -229,7 +258,7 @@ impl Worktrees {
         if !is_below(path, &self.trees_dir) || !path.is_dir() {
             return Ok(false);
         }
-        let here = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let here = canonical(path);
         Ok(self.list().await?.iter().any(|l| l.path == here || l.path == path))
     }
 
@@ -239,16 +268,12 @@ impl Worktrees {
     /// # Errors
     /// [`GitError`].
     pub async fn strays(&self, known: &[PathBuf]) -> Result<Vec<PathBuf>, GitError> {
-        let mut strays: Vec<PathBuf> = self
-            .list()
-            .await?
-            .into_iter()
-            .map(|l| l.path)
-            .filter(|p| p.starts_with(&self.trees_dir))
-            .collect();
-        if let Ok(entries) = std::fs::read_dir(&self.trees_dir) {
-            strays.extend(entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()));
-        }
+        let root = canonical(&self.trees_dir);
+        let known: Vec<PathBuf> = known.iter().map(|p| canonical(p)).collect();
+        let listed = self.list().await?.into_iter().map(|l| l.path);
+        let mut strays: Vec<PathBuf> = listed.filter(|p| p.starts_with(&root)).collect();
+        let entries = std::fs::read_dir(&root).into_iter().flatten().flatten();
+        strays.extend(entries.map(|e| e.path()).filter(|p| p.is_dir()));
         strays.sort();
         strays.dedup();
         strays.retain(|p| !known.contains(p));
@@ -256,7 +281,7 @@ impl Worktrees {
     }
 
     /// Removes a worktree. Without `force` it is refused where something would be lost: changes
-    /// that are not committed, commits that no remote has.
+    /// that are not committed, commits that no remote has, a lock of somebody's.
     ///
     /// # Errors
     /// [`GitError`]; [`Kind::Refused`] names what would be lost.
@@ -275,107 +300,95 @@ impl Worktrees {
         force: bool,
         objection: impl AsyncFnOnce() -> Result<(), String>,
     ) -> Result<(), GitError> {
-        self.only_ours("worktree remove", path)?;
-        let _held = self.lock().await?;
-        objection().await.map_err(|why| self.git.error("worktree remove", why, Kind::Refused))?;
-        if path.exists() && !force {
-            self.nothing_to_lose(path).await?;
-        }
-        let mut args = ["worktree", "remove", "--force", "--force"].map(OsStr::new).to_vec();
-        args.push(path.as_os_str());
-        let removed = self.git.ok(self.git.root(), &args).await;
-        if let (Err(e), true) = (&removed, path.exists()) {
-            let unknown =
-                matches!(e.kind, Kind::Missing) || e.message.contains("not a working tree");
-            if !(unknown && force) {
-                return removed.map(drop);
+        const OPERATION: &str = "worktree remove";
+        self.only_ours(OPERATION, path)?;
+        let held = self.lock().await?;
+        objection().await.map_err(|why| self.git.error(OPERATION, why, Kind::Refused))?;
+        self.mend(&held).await?;
+        let here = canonical(path);
+        let found =
+            self.list_mended(&held).await?.into_iter().find(|l| l.path == here || l.path == path);
+        if !force {
+            let refuse = |message| Err(self.git.error(OPERATION, message, Kind::Refused));
+            if let Some(reason) = found.as_ref().and_then(|f| f.locked.as_ref()) {
+                return refuse(format!("{} is locked ({reason})", path.display()));
             }
-            std::fs::remove_dir_all(path).map_err(|e| {
-                self.git.error("worktree remove", format!("{}: {e}", path.display()), Kind::Failed)
-            })?;
+            if path.exists() {
+                // Without this, git would answer for the checkout round the folder.
+                if found.is_none() {
+                    return refuse(format!(
+                        "{} is no worktree of this repository; look into it and remove it by hand",
+                        path.display()
+                    ));
+                }
+                self.nothing_to_lose(path).await?;
+            }
         }
-        self.mend().await
+        let mut removed = Ok(());
+        if found.is_some() {
+            let mut args = ["worktree", "remove", "--force", "--force"].map(OsStr::new).to_vec();
+            args.push(path.as_os_str());
+            removed = self.git.ok_holding(&args, &held.file).await.map(drop);
+        }
+        if path.exists() {
+            // git gives up at the first folder that it may not write to, or that is not empty.
+            let tree = path.to_path_buf();
+            self.blocking(OPERATION, move || mend::remove_tree(&tree)).await?;
+            removed = Ok(());
+        }
+        self.mend(&held).await?;
+        removed
     }
 
     async fn nothing_to_lose(&self, path: &Path) -> Result<(), GitError> {
-        let refuse =
-            |message: String| Err(self.git.error("worktree remove", message, Kind::Refused));
+        let refuse = |message| Err(self.git.error("worktree remove", message, Kind::Refused));
         let args = ["status", "--porcelain", "--untracked-files=normal"].map(OsStr::new);
         let out = self.git.ok(path, &args).await?;
-        let status = out.stdout_text().to_owned();
-        // `uv run` leaves a lock file in a repository that has none; it is nobody's work.
-        let lost: Vec<&str> =
-            status.lines().filter(|l| !matches!(*l, "?? uv.lock" | "?? .venv/")).collect();
+        let status = out.stdout_text();
+        let lost: Vec<&str> = status.lines().filter(|l| !is_nobodys(l)).collect();
         if let Some(first) = lost.first() {
             return refuse(format!(
                 "{} has {} uncommitted change(s), such as {}",
                 path.display(),
                 lost.len(),
-                first.get(3..).unwrap_or_default().trim()
+                first.get(3..).unwrap_or(first).trim()
             ));
         }
         let unpushed = self.git.unpushed_count(path).await?;
         if unpushed > 0 {
             return refuse(format!(
-                "{} has {unpushed} commit(s) that no remote has",
+                "{} has {unpushed} commit(s) that exist nowhere else",
                 path.display()
             ));
         }
         Ok(())
     }
 
-    /// Mends what a crash left: half-made worktrees, and records of our folders that are gone. A
-    /// worktree of somebody else that is away, on a disk that is not mounted say, is left alone.
+    /// Mends what a crash left: half-made worktrees, and records of folders that are gone.
     ///
     /// # Errors
     /// [`GitError`].
     pub async fn repair(&self) -> Result<(), GitError> {
-        let _held = self.lock().await?;
-        self.mend().await
+        let held = self.lock().await?;
+        self.mend(&held).await
     }
 
-    /// The mending itself; the caller holds the lock, so no `add` of ours is half-way.
-    async fn mend(&self) -> Result<(), GitError> {
-        let admin = self.git.common_dir().await?.join("worktrees");
-        let real_trees = std::fs::canonicalize(&self.trees_dir);
-        let below = |tree: &Path| {
-            tree.starts_with(&self.trees_dir)
-                || real_trees.as_ref().is_ok_and(|trees| tree.starts_with(trees))
-        };
-        for entry in std::fs::read_dir(&admin).into_iter().flatten().flatten() {
-            let dir = entry.path();
-            let text = |name: &str| {
-                std::fs::read_to_string(dir.join(name)).unwrap_or_default().trim().to_owned()
-            };
-            let tree =
-                PathBuf::from(text("gitdir")).parent().map(Path::to_path_buf).unwrap_or_default();
-            // A record that names no folder yet may be somebody else's `add`, running right now.
-            let old =
-                entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-            let abandoned =
-                old.is_some_and(|age| age.as_millis() > u128::from(limits::GIT_HALF_MADE_MS));
-            let ours = below(&tree) || (tree.as_os_str().is_empty() && abandoned);
-            let half_made = text("commondir").is_empty()
-                || text("locked") == "initializing"
-                || text("gitdir").is_empty();
-            let gone = !tree.exists() && !dir.join("locked").exists();
-            if ours && (half_made || gone) {
-                tracing::warn!(admin = %dir.display(), "removing a worktree whose making was cut off, or whose folder is gone");
-                if below(&tree) {
-                    let _ = std::fs::remove_dir_all(&tree);
-                }
-                std::fs::remove_dir_all(&dir).map_err(|e| {
-                    self.git.error(
-                        "worktree prune",
-                        format!("{}: {e}", dir.display()),
-                        Kind::Failed,
-                    )
-                })?;
-            }
-        }
-        // git's own measure of what is stale: what is half-made at once, what is away after months.
-        let prune = ["worktree", "prune", "--expire=3.months.ago"].map(OsStr::new);
-        self.git.ok(self.git.root(), &prune).await.map(drop)
+    /// The mending itself; having the lock proves that no `add` of ours is on its way.
+    async fn mend(&self, held: &Held) -> Result<(), GitError> {
+        let common = held.common.clone();
+        let trees_dir = canonical(&self.trees_dir);
+        self.blocking("worktree repair", move || mend::mend(&common, &trees_dir)).await
+    }
+
+    async fn blocking(
+        &self,
+        operation: &str,
+        work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), GitError> {
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(std::io::Error::other)
+            .flatten()
+            .map_err(|e| self.git.error(operation, e.to_string(), Kind::Failed))
     }
 
     /// Keeps a block of patterns in `.git/info/exclude`, so that folders of ours are ignored
@@ -384,17 +397,17 @@ impl Worktrees {
     /// # Errors
     /// [`GitError`].
     pub async fn ensure_exclude(&self, patterns: &[String]) -> Result<(), GitError> {
-        let _held = self.lock().await?;
-        let file = self.git.common_dir().await?.join("info/exclude");
+        let held = self.lock().await?;
+        let file = held.common.join("info/exclude");
         let failed = |e: std::io::Error| {
             self.git.error("exclude", format!("{}: {e}", file.display()), Kind::Failed)
         };
-        let old = match std::fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        let old = match std::fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => vec![],
             Err(e) => return Err(failed(e)),
         };
-        let new = with_block(&old, patterns);
+        let new = exclude::with_block(&old, patterns);
         if new == old {
             return Ok(());
         }
@@ -406,22 +419,12 @@ impl Worktrees {
     }
 }
 
-/// The text with our block holding exactly these patterns.
-fn with_block(old: &str, patterns: &[String]) -> String {
-    let mut kept = vec![];
-    let mut inside = false;
-    for line in old.lines() {
-        match line {
-            EXCLUDE_BEGIN => inside = true,
-            EXCLUDE_END if inside => inside = false,
-            _ if !inside => kept.push(line),
-            _ => {}
-        }
-    }
-    kept.push(EXCLUDE_BEGIN);
-    kept.extend(patterns.iter().map(String::as_str));
-    kept.push(EXCLUDE_END);
-    kept.join("\n") + "\n"
+/// Untracked leftovers of tools that are nobody's work: `uv run` leaves a lock file in a
+/// repository that has none, Python its caches.
+fn is_nobodys(status_line: &str) -> bool {
+    let Some(path) = status_line.strip_prefix("?? ") else { return false };
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
+    matches!(name, "uv.lock" | ".venv" | "__pycache__")
 }
 
 fn parse_list(text: &str) -> Vec<Listed> {
@@ -429,19 +432,14 @@ fn parse_list(text: &str) -> Vec<Listed> {
     for field in text.split('\0') {
         let (key, value) = field.split_once(' ').unwrap_or((field, ""));
         if key == "worktree" {
-            all.push(Listed {
-                path: PathBuf::from(value),
-                branch: None,
-                prunable: false,
-                locked: false,
-            });
+            all.push(Listed { path: PathBuf::from(value), ..Listed::default() });
             continue;
         }
         let Some(last) = all.last_mut() else { continue };
         match key {
             "branch" => last.branch = Some(value.trim_start_matches("refs/heads/").to_owned()),
             "prunable" => last.prunable = true,
-            "locked" => last.locked = true,
+            "locked" => last.locked = Some(value.to_owned()),
             _ => {}
         }
     }
@@ -453,23 +451,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exclude_block_is_kept_and_nothing_else_is_touched() {
-        let patterns = ["/logs/".to_owned()];
-        let one = with_block("*.swp\n", &patterns);
-        assert_eq!(one, "*.swp\n# adwd begin\n/logs/\n# adwd end\n");
-        assert_eq!(with_block(&one, &patterns), one);
-        assert_eq!(
-            with_block(&format!("{one}x\n"), &["/a/".to_owned()]),
-            "*.swp\nx\n# adwd begin\n/a/\n# adwd end\n"
-        );
-    }
-
-    #[test]
     fn the_porcelain_list_is_read() {
         let text = "worktree /r\0HEAD a\0branch refs/heads/main\0\0worktree /r/t x\0HEAD b\0detached\0locked initializing\0\0";
         let all = parse_list(text);
         assert_eq!(all.len(), 2);
         assert_eq!(all[0].branch.as_deref(), Some("main"));
-        assert!(all[1].locked && all[1].path == Path::new("/r/t x"));
+        assert_eq!(all[1].locked.as_deref(), Some(mend::INITIALIZING));
+        assert_eq!(all[1].path, Path::new("/r/t x"));
+    }
+
+    #[test]
+    fn only_leftovers_of_tools_are_nobodys() {
+        for line in ["?? uv.lock", "?? automation/uv.lock", "?? .venv/", "?? a/__pycache__/"] {
+            assert!(is_nobodys(line), "{line}");
+        }
+        for line in [" M uv.lock", "?? new.rs", "A  uv.lock", "?? a/", ""] {
+            assert!(!is_nobodys(line), "{line}");
+        }
     }
 }

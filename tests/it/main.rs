@@ -27,6 +27,7 @@ mod mcp_support;
 mod mcp_tools;
 mod mcp_unix;
 mod python;
+mod runs_git;
 mod runs_process;
 mod runs_sql;
 mod support;
