@@ -20,7 +20,7 @@ use crate::clock::Millis;
 use crate::lock::is_locked;
 
 /// Name of the environment variable that marks every process of an attempt.
-pub const MARK: &str = "ADWD_ATTEMPT";
+pub const MARK: &str = "ADWD_INTERNAL_ATTEMPT";
 
 /// What a monitor runs, and within which limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -248,3 +248,24 @@ async fn markers_that_an_agent_forges_change_nothing() {
     assert_eq!(run["adw_id"], id.as_str());
     world.quiet().await;
 }
+
+/// The agent of a phase is itself a client of the daemon: it sees its own run, and finds no reason
+/// to start another daemon.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_of_a_phase_can_ask_the_daemon() {
+    let world = World::new().await;
+    let repo = world.repo("shop");
+    let seen = world.path("seen.json");
+    let ask = format!("{} list --json > {}", crate::world::ADWD, seen.display());
+    let agent = Agent::good().on("planner", &ask);
+    world.serve(&repo, &world.agent_lines("asking", &agent));
+    let daemon = world.daemon().await;
+    let client = daemon.client().await;
+    let started = ok(&client, "trigger_adw_workflow", json!({ "issue_number": "1" })).await;
+    let id = started["adw_id"].as_str().unwrap();
+    wait_status(&client, id, "completed").await;
+    let said: Value = serde_json::from_str(&std::fs::read_to_string(&seen).unwrap()).unwrap();
+    assert_eq!(said["workflows"][0]["adw_id"], id, "{said:#}");
+    assert_eq!(said["workflows"][0]["status"], "running", "{said:#}");
+    world.quiet().await;
+}
