@@ -51,15 +51,8 @@ const CONFINED: &[(&str, &[&str])] = &[
 const PROCESS_FILES: &[&str] = &["runs/process.rs", "runs/monitor.rs", "runs/detach.rs"];
 
 /// What may be at the top level besides dot-files.
-const TOP_LEVEL: &[&str] = &[
-    "Cargo.toml",
-    "README.md",
-    "automation",
-    "logs",
-    "migrations",
-    "src",
-    "tests",
-];
+const TOP_LEVEL: &[&str] =
+    &["Cargo.toml", "README.md", "automation", "logs", "migrations", "src", "tests"];
 
 /// What git ignores at the top level.
 const IGNORED: &[&str] = &["target", "Cargo.lock"];

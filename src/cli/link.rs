@@ -108,6 +108,14 @@ impl Cx {
     }
 
     async fn start(&self) -> Result<Client, Fail> {
+        if self.env.contains_key(crate::runs::records::MARK) {
+            // It would end with the phase: nothing that a phase starts outlives it.
+            return Err(Fail::new(
+                exit::NO_DAEMON,
+                "no_daemon",
+                "no daemon runs, and none is started from inside a phase of a run".to_owned(),
+            ));
+        }
         let state_dir = &self.config().paths.state_dir;
         daemon::private_folder(state_dir).map_err(|error| {
             Fail::new(

@@ -16,22 +16,21 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ctx::Ctx;
 use super::error::RunsError;
 use super::facts;
 use super::launch::{self, AttemptCall};
-use super::marker::{Markers, StatusMarker};
+use super::observe::Watch;
 use super::outcome::{self, Ending, Evidence, Stopped, Verdict};
 use super::process::{self, MonitorLaunch};
-use super::procfs;
 use super::profile::WorktreeBy;
 use super::project::Project;
-use super::records::{self, ExitRecord, LaunchSpec, Probe, StartRecord, StopReason};
+use super::records::{self, ExitRecord, LaunchSpec, Probe, StopReason};
 use super::sql::{self, AttemptEnd, AttemptRow, RunRow, Told};
 use super::state_file::AdwState;
-use super::tail::{self, Tail};
+use super::tail;
 use super::view::{Failure, FailureClass, RunStatus};
 use crate::clock::Millis;
 use crate::limits;
@@ -39,47 +38,6 @@ use crate::limits;
 fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RunsError {
     let path = path.display().to_string();
     move |source| RunsError::Io { operation, path, source }
-}
-
-/// What has been seen of an attempt so far; rebuilt from files after a restart.
-struct Watch {
-    dir: PathBuf,
-    start: Option<StartRecord>,
-    tail: Tail,
-    markers: Markers,
-    skipped: Option<String>,
-    pr_url: Option<String>,
-    worktree: Option<String>,
-    state: Option<AdwState>,
-    state_stamp: Option<(u64, std::time::SystemTime)>,
-    state_problem: Option<String>,
-    activity: u64,
-    active_at: Instant,
-    rules: Rules,
-}
-
-/// The compiled stdout rules of a profile.
-struct Rules {
-    worktree: Option<regex::Regex>,
-    pr_url: Option<regex::Regex>,
-    skipped: Option<regex::Regex>,
-}
-
-impl Rules {
-    fn of(project: &Project) -> Rules {
-        let compile =
-            |rule: &Option<String>| rule.as_deref().and_then(|r| regex::Regex::new(r).ok());
-        let stdout = &project.profile.stdout;
-        Rules {
-            worktree: compile(&stdout.worktree),
-            pr_url: compile(&stdout.pr_url),
-            skipped: compile(&stdout.skipped),
-        }
-    }
-}
-
-fn capture(rule: Option<&regex::Regex>, line: &str) -> Option<String> {
-    rule?.captures(line)?.get(1).map(|m| m.as_str().trim().to_owned())
 }
 
 /// The limits of a phase: wall clock and silence, milliseconds.
@@ -235,7 +193,12 @@ async fn start(
     };
     let unusable = |e: std::io::Error| format!("its folder {} is no use: {e}", dir.display());
     std::fs::create_dir_all(dir).map_err(unusable)?;
+    let base_env = ctx.base_env(project);
+    let environment = ctx.environment();
+    let claude = super::preflight::claude(&base_env);
     let call = AttemptCall {
+        environment: &environment,
+        claude: &claude,
         adw_id: &row.adw_id,
         issue: &row.issue_number,
         phase: &attempt.phase,
@@ -252,7 +215,7 @@ async fn start(
         base_branch: row.base_branch.as_deref(),
         base_commit: row.base_commit.as_deref(),
     };
-    let env = launch::phase_env(&ctx.base_env(project), project, &call);
+    let env = launch::phase_env(&base_env, project, &call);
     let spec = LaunchSpec {
         argv: launch::phase_argv(&uv, &script, project, &call),
         cwd: project.root.join(&project.profile.cwd),
@@ -342,164 +305,6 @@ async fn never_began(
     judge(ctx, project, row, attempt, &mut watch, Some(exit)).await
 }
 
-impl Watch {
-    fn new(ctx: &Ctx, project: &Project, row: &RunRow, dir: &Path) -> Watch {
-        Watch {
-            dir: dir.to_path_buf(),
-            start: None,
-            tail: Tail::new(),
-            markers: Markers::default(),
-            skipped: None,
-            pr_url: None,
-            worktree: None,
-            // The last good value outlives a restart, as it outlives a torn file.
-            state: row.state.as_deref().and_then(|s| AdwState::parse(s.as_bytes()).ok()),
-            state_stamp: None,
-            state_problem: None,
-            activity: facts::activity(ctx, project, &row.adw_id, dir),
-            active_at: Instant::now(),
-            rules: Rules::of(project),
-        }
-    }
-
-    /// Whether the phase itself has ended; what is left then are strays.
-    fn leader_is_gone(&self) -> bool {
-        let leader = self.start.as_ref().and_then(|s| s.child);
-        leader.is_some_and(|who| procfs::process(who.pid).is_none_or(|p| p.id != who))
-    }
-
-    /// One look at everything an attempt leaves: log, state, streams. Stores what is new.
-    async fn look(
-        &mut self,
-        ctx: &Arc<Ctx>,
-        project: &Project,
-        row: &RunRow,
-    ) -> Result<(), RunsError> {
-        let activity = facts::activity(ctx, project, &row.adw_id, &self.dir);
-        if activity != self.activity {
-            self.activity = activity;
-            self.active_at = Instant::now();
-        }
-        let mut told = Told::default();
-        let mut heard = false;
-        while let Some(told) = self.read_log(project) {
-            heard |= told;
-            // A flood of output must not keep other runs waiting.
-            tokio::task::yield_now().await;
-        }
-        let read = self.read_state(ctx, project, row, &mut told);
-        if heard {
-            self.hints(ctx, project, row, &mut told).await;
-        }
-        if told != Told::default() {
-            sql::tell(ctx.db(), &row.adw_id, &told).await?;
-            if read || heard {
-                ctx.deps.changes.send(match row.adw_id.parse() {
-                    Ok(id) => crate::changes::Changed::Run(id),
-                    Err(_) => crate::changes::Changed::Queue,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a step's worth of new lines into account; returns whether any told something, `None`
-    /// where nothing new is there.
-    fn read_log(&mut self, project: &Project) -> Option<bool> {
-        let lines = self.tail.step(&self.dir.join("execution.log")).ok()?;
-        if lines.is_empty() {
-            return None;
-        }
-        let mut heard = false;
-        for line in &lines {
-            if project.profile.stdout.markers {
-                heard |= self.markers.take(line);
-                continue;
-            }
-            for (slot, rule) in [
-                (&mut self.worktree, &self.rules.worktree),
-                (&mut self.pr_url, &self.rules.pr_url),
-                (&mut self.skipped, &self.rules.skipped),
-            ] {
-                if slot.is_none() {
-                    *slot = capture(rule.as_ref(), line);
-                    heard |= slot.is_some();
-                }
-            }
-        }
-        Some(heard)
-    }
-
-    /// Reads the state file when it changed; a broken one leaves the last good value.
-    fn read_state(&mut self, ctx: &Ctx, project: &Project, row: &RunRow, told: &mut Told) -> bool {
-        let path = project.state_file(&row.adw_id);
-        let stamp =
-            std::fs::symlink_metadata(&path).ok().and_then(|m| Some((m.len(), m.modified().ok()?)));
-        if stamp.is_some() && stamp == self.state_stamp && self.state_problem.is_none() {
-            return false;
-        }
-        match facts::read_state(&path, &row.adw_id) {
-            Ok(None) => false,
-            Ok(Some(state)) => {
-                self.state_stamp = stamp;
-                self.state_problem = None;
-                let mut phases = row.phases();
-                phases.extend(row.todo());
-                *told = facts::told_by(&state, project, &phases, ctx.now());
-                self.state = Some(state);
-                true
-            }
-            Err(problem) => {
-                let new = self.state_problem.as_ref() != Some(&problem);
-                if new {
-                    told.state_problem = Some(problem.clone());
-                }
-                self.state_problem = Some(problem);
-                new
-            }
-        }
-    }
-
-    /// What markers and log lines tell before the state file does, as far as it can be believed.
-    async fn hints(&mut self, ctx: &Ctx, project: &Project, row: &RunRow, told: &mut Told) {
-        let trees = project.trees_dir();
-        let named =
-            self.markers.believable_worktree(&row.adw_id, &trees).map(Path::to_path_buf).or_else(
-                || {
-                    self.worktree
-                        .as_deref()
-                        .map(PathBuf::from)
-                        .filter(|p| super::marker::is_below(p, &trees))
-                },
-            );
-        if let (None, None, Some(path)) = (&row.worktree_path, &told.worktree_path, named)
-            && ctx.worktrees(project).contains(&path).await.unwrap_or(false)
-        {
-            told.worktree_path = Some(path.to_string_lossy().into_owned());
-        }
-        // The state has the last word: agent text can look like a marker.
-        if self.state.as_ref().and_then(AdwState::pr_url).is_none() {
-            told.pr_url = self
-                .markers
-                .pr_url
-                .clone()
-                .or_else(|| self.pr_url.clone())
-                .filter(|u| super::state_file::is_url(u));
-        }
-    }
-
-    /// The layout's own sign that the issue is out of scope.
-    fn skip_reason(&self, project: &Project, phase: &str) -> Option<String> {
-        if !project.profile.stdout.markers {
-            return self.skipped.clone();
-        }
-        let state = self.state.as_ref()?;
-        let said = state.phase_status().get(phase).is_some_and(|s| s == "skipped");
-        (said && self.markers.status == Some(StatusMarker::Skipped))
-            .then(|| state.text("skip_reason").unwrap_or_else(|| "out of scope".into()))
-    }
-}
-
 /// Gathers the evidence, judges, stores the verdict.
 async fn judge(
     ctx: &Arc<Ctx>,
@@ -528,12 +333,14 @@ async fn judge(
         checks: facts::check(ctx, project, &row, &attempt.phase, watch.state.as_ref(), since).await,
         error: watch.state.as_ref().and_then(AdwState::error),
         our_codes: project.profile.exit_codes,
+        coded: project.profile.phase(&attempt.phase).is_some_and(|p| p.coded),
         log_tail: tail::last_lines(&watch.dir.join("execution.log"), limits::FAILURE_TAIL_COUNT)
             .unwrap_or_default(),
         wall_ms,
         silence_ms,
     };
     let verdict = outcome::judge(&evidence);
+    let once = project.profile.phase(&attempt.phase).is_some_and(|p| p.once);
     let head = match row.worktree_path.as_deref() {
         Some(tree) => ctx.git(project).head(Path::new(tree)).await.ok(),
         None => None,
@@ -547,6 +354,9 @@ async fn judge(
         Verdict::TimedOut(f) => (RunStatus::TimedOut, Some(f)),
         Verdict::Lost(f) => (RunStatus::Lost, Some(f)),
     };
+    // A second try of such a phase would only die of what the first one made.
+    let failure = failure
+        .map(|f| Failure { retryable: f.retryable && !(once && row.worktree_path.is_some()), ..f });
     let end = AttemptEnd {
         status,
         exit_code: exit.as_ref().and_then(|e| e.code).map(i64::from),

@@ -100,6 +100,7 @@ pub(crate) async fn check(
     let mut checks = Vec::with_capacity(phase.post.len());
     for post in &phase.post {
         let problem = match post {
+            Post::NewCommit => new_commit(ctx, project, row, &phase.name, &subject).await,
             Post::PrCreated | Post::PrUrl | Post::Review | Post::NoBlocker => {
                 check_state(*post, &subject, state, since)
             }
@@ -108,6 +109,36 @@ pub(crate) async fn check(
         checks.push(Checked { post: *post, problem });
     }
     checks
+}
+
+/// Whether the worktree has moved on from where the earlier phases ended: a plan's own commit must
+/// not stand for the work.
+async fn new_commit(
+    ctx: &Ctx,
+    project: &Project,
+    row: &RunRow,
+    phase: &str,
+    subject: &Subject,
+) -> Option<String> {
+    let Some(worktree) = subject.worktree.as_deref() else {
+        return Some("no worktree is recorded".into());
+    };
+    let head = match ctx.git(project).head(worktree).await {
+        Ok(head) => head,
+        Err(e) => return Some(e.to_string()),
+    };
+    let attempts = match super::sql::attempts(ctx.db(), &row.adw_id).await {
+        Ok(attempts) => attempts,
+        Err(e) => return Some(e.to_string()),
+    };
+    let before: Vec<String> =
+        project.profile.phase_names().into_iter().take_while(|n| n != phase).collect();
+    let known = attempts
+        .iter()
+        .filter(|a| before.contains(&a.phase))
+        .filter_map(|a| a.head_commit.as_ref());
+    let same = known.chain(subject.base.as_ref()).any(|commit| *commit == head);
+    same.then(|| format!("nothing was committed: the worktree is still at {head}"))
 }
 
 fn check_state(

@@ -331,6 +331,25 @@ impl Git {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
+    /// The branch of a checkout; `None` where it is on none.
+    ///
+    /// # Errors
+    /// [`GitError`].
+    pub async fn branch_of(&self, worktree: &Path) -> Result<Option<String>, GitError> {
+        let args = ["symbolic-ref", "--quiet", "--short", "HEAD"].map(OsStr::new);
+        let out = self.run(worktree, &args).await?;
+        let text = out.stdout_text().trim().to_owned();
+        Ok((out.success() && !text.is_empty()).then_some(text))
+    }
+
+    /// Checks a branch out.
+    ///
+    /// # Errors
+    /// [`GitError`].
+    pub async fn switch(&self, worktree: &Path, branch: &str) -> Result<(), GitError> {
+        self.line_in(worktree, "switch", &["--quiet", branch]).await.map(drop)
+    }
+
     /// Commits of a worktree's `HEAD` that would be lost with it: those that no remote has; where
     /// the repository has no remote, those on no branch.
     ///
@@ -444,8 +463,8 @@ fn cause(stderr: &str) -> String {
     };
     let telling = |line: &&str| *line != SUMMARY;
     let fault = |line: &&str| line.starts_with("fatal:") || line.starts_with("error:");
-    let found = lines().filter(telling).find(fault).or_else(|| lines().filter(telling).last());
-    found.or_else(|| lines().last()).unwrap_or_default().to_owned()
+    let found = lines().filter(telling).find(fault).or_else(|| lines().rfind(telling));
+    found.or_else(|| lines().next_back()).unwrap_or_default().to_owned()
 }
 
 /// What kind of trouble git's words tell of.

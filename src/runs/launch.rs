@@ -86,6 +86,10 @@ pub fn allowed(name: &str, extra: &[String]) -> bool {
 /// What is particular to one attempt.
 #[derive(Clone, Debug)]
 pub struct AttemptCall<'a> {
+    /// Name of the deployment environment in the log tree.
+    pub environment: &'a str,
+    /// The program of Claude Code, resolved.
+    pub claude: &'a str,
     /// The run.
     pub adw_id: &'a str,
     /// Its issue.
@@ -196,6 +200,8 @@ fn fill(template: &str, project: &Project, call: &AttemptCall<'_>) -> String {
         .replace("{agents_dir}", &text(&project.agents_dir()))
         .replace("{adw_id}", call.adw_id)
         .replace("{empty_env_file}", "/dev/null")
+        .replace("{environment}", call.environment)
+        .replace("{claude}", call.claude)
 }
 
 /// The argument list of a phase, `uv` first.

@@ -16,6 +16,7 @@ mod janitor;
 pub mod launch;
 pub mod marker;
 pub mod monitor;
+mod observe;
 pub mod outcome;
 mod preflight;
 pub mod process;

@@ -65,6 +65,8 @@ pub struct Evidence {
     pub error: Option<StateError>,
     /// Whether exit codes mean what `spec/adw.md` §3 says.
     pub our_codes: bool,
+    /// Whether at least those from 10 on do.
+    pub coded: bool,
     /// Last lines of the log.
     pub log_tail: Vec<String>,
     /// Limits, for the sentence: wall clock and silence, in milliseconds.
@@ -119,7 +121,11 @@ pub fn judge(e: &Evidence) -> Verdict {
         )),
         Ending::Signalled(signal) => Verdict::Failed(by_signal(e, *signal)),
         Ending::Exited(0) => judge_zero(e),
-        Ending::Exited(code) => Verdict::Failed(by_code(e, *code)),
+        Ending::Exited(code) => match &e.skipped {
+            // A layout without codes of its own may say "out of scope" with a failing one.
+            Some(reason) if !e.our_codes => Verdict::Skipped(reason.clone()),
+            _ => Verdict::Failed(by_code(e, *code)),
+        },
         Ending::Unrecorded => judge_unrecorded(e),
     }
 }
@@ -275,7 +281,7 @@ pub fn code_meaning(code: i32) -> (FailureClass, &'static str, bool) {
 
 fn by_code(e: &Evidence, code: i32) -> Failure {
     // Signals that uv reports as 128+N mean the same in every layout.
-    if e.our_codes || matches!(code, 130 | 137 | 143) {
+    if e.our_codes || (e.coded && code >= 10) || matches!(code, 130 | 137 | 143) {
         let (class, sentence, retryable) = code_meaning(code);
         return match &e.error {
             Some(err)
@@ -354,6 +360,7 @@ mod tests {
             checks: vec![Checked { post: Post::Pushed, problem: None }],
             error: None,
             our_codes: true,
+            coded: false,
             log_tail: vec![],
             wall_ms: 60_000,
             silence_ms: 30_000,

@@ -35,9 +35,11 @@ pub(crate) async fn preflight(ctx: &Ctx, project: &Project, row: &RunRow) -> Res
     check_disk(&project.state_root)?;
     let uv = check_uv(ctx, &env).await?;
     check_agent(project, &env)?;
-    check_forge(project, &env).await?;
+    check_env(project, &env)?;
+    check_forge(ctx, project, &env).await?;
     let base = check_base(ctx, project, &row.todo()).await?;
     check_collision(ctx, project, row).await?;
+    check_checkout(ctx, project, &base).await?;
     warm(ctx, project, &uv, &env, &row.todo()).await?;
     Ok(base)
 }
@@ -63,7 +65,7 @@ fn check_scripts(project: &Project, phases: &[String]) -> Result<(), Failure> {
     }
     let commands = project.root.join(".claude/commands");
     for prompt in &project.profile.required_prompts {
-        if !has_prompt(&commands, prompt, 4) {
+        if !has_prompt(&commands, prompt, 1) {
             return Err(refuse(format!(
                 "prompt template /{prompt} is missing: no {prompt}.md below {}",
                 commands.display()
@@ -155,6 +157,14 @@ fn uv_version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+/// The program of Claude Code: as set, as found on the path, or its plain name.
+pub(crate) fn claude(env: &BTreeMap<String, String>) -> String {
+    let name = env.get("CLAUDE_CODE_PATH").map_or("claude", String::as_str);
+    let path = env.get("PATH").map_or("", String::as_str);
+    find_program(name, OsStr::new(path))
+        .map_or_else(|| name.to_owned(), |p| p.to_string_lossy().into_owned())
+}
+
 fn check_agent(project: &Project, env: &BTreeMap<String, String>) -> Result<(), Failure> {
     let path = env.get("PATH").map_or("", String::as_str);
     let need = |what: &str, program: &str| match find_program(program, OsStr::new(path)) {
@@ -183,13 +193,86 @@ fn check_agent(project: &Project, env: &BTreeMap<String, String>) -> Result<(), 
     }
 }
 
-async fn check_forge(project: &Project, env: &BTreeMap<String, String>) -> Result<(), Failure> {
+fn check_env(project: &Project, env: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let own = &project.config.env;
+    let is_set =
+        |name: &String| own.get(name).or_else(|| env.get(name)).is_some_and(|v| !v.is_empty());
+    match project.profile.required_env.iter().find(|name| !is_set(name)) {
+        None => Ok(()),
+        Some(name) => Err(refuse(format!(
+            "environment: the scripts of profile {} need {name}; set it in the daemon's environment",
+            project.profile.name
+        ))),
+    }
+}
+
+/// Where the scripts work in the main checkout, it must be clean and on the base: they commit
+/// everything they find, and cut from where they are. A branch that an earlier run left checked
+/// out is left for the base again; any other is somebody's work.
+async fn check_checkout(ctx: &Ctx, project: &Project, base: &Base) -> Result<(), Failure> {
+    if project.profile.worktree_by != WorktreeBy::Nobody {
+        return Ok(());
+    }
+    let git = ctx.git(project);
+    let failed = |e: super::git::GitError| fail(FailureClass::Git, e.to_string(), false);
+    if !git.is_clean(&project.root).await.map_err(failed)? {
+        return Err(refuse(format!(
+            "checkout: these scripts work in {} itself and commit what they find, and it has uncommitted changes",
+            project.root.display()
+        )));
+    }
+    let branch = git.branch_of(&project.root).await.map_err(failed)?.unwrap_or_default();
+    if branch == base.branch {
+        return Ok(());
+    }
+    let left = super::sql::run_of_branch(ctx.db(), &ctx.deps.host, &project.name, &branch).await;
+    if !matches!(left, Ok(Some(_))) {
+        return Err(refuse(format!(
+            "checkout: these scripts cut from what is checked out in {}, which is {branch:?}; `git switch {}`",
+            project.root.display(),
+            base.branch
+        )));
+    }
+    git.switch(&project.root, &base.branch).await.map_err(failed)
+}
+
+/// The host of the forge: of `forge_repo` where it names one, else of the remote.
+async fn forge_host(ctx: &Ctx, project: &Project) -> Option<String> {
+    if let Some(repo) = &project.config.forge_repo
+        && let [host, _, _] = repo.split('/').collect::<Vec<_>>().as_slice()
+    {
+        return Some((*host).to_owned());
+    }
+    let url = ctx.git(project).remote_url(&project.remote()).await.ok()??;
+    host_of(&url)
+}
+
+/// The host of a remote's URL, `https://`, `ssh://` or `user@host:path`; none for a folder.
+fn host_of(url: &str) -> Option<String> {
+    let rest = match url.split_once("://") {
+        Some(("file", _)) => return None,
+        Some((_, rest)) => rest.split('/').next()?,
+        None => url.split_once(':').filter(|(host, _)| !host.contains('/'))?.0,
+    };
+    let host = rest.rsplit('@').next()?.split(':').next()?;
+    (!host.is_empty()).then(|| host.to_owned())
+}
+
+async fn check_forge(
+    ctx: &Ctx,
+    project: &Project,
+    env: &BTreeMap<String, String>,
+) -> Result<(), Failure> {
     let wants_gh = match project.forge().as_str() {
         "github" => true,
         "local" => false,
         other => return Err(refuse(format!("forge: {other:?} is neither local nor github"))),
     };
-    if !wants_gh || project.profile.name != "adwd" {
+    // The scripts of others comment on the issue all the way, and die of a comment that fails.
+    let theirs =
+        project.profile.required_tools.iter().any(|t| t == "gh") && !env.contains_key("GITHUB_PAT");
+    let ours = wants_gh && project.profile.name == "adwd";
+    if !theirs && !ours {
         return Ok(());
     }
     let name = env.get("GH_PATH").map_or("gh", String::as_str);
@@ -199,11 +282,19 @@ async fn check_forge(project: &Project, env: &BTreeMap<String, String>) -> Resul
             "forge: github needs the gh command line, which is not on the daemon's PATH".into(),
         ));
     };
-    let out = command(&gh, &["auth", "status"], None, env).await?;
+    let host = forge_host(ctx, project).await;
+    let mut args = vec!["auth", "status"];
+    if let Some(host) = host.as_deref() {
+        // Without it a stale login to any other host would count.
+        args.extend(["--hostname", host]);
+    }
+    let out = command(&gh, &args, None, env).await?;
     if !out.success() {
+        let said = format!("{}\n{}", String::from_utf8_lossy(&out.stderr), out.stdout_text());
+        let cause = said.lines().map(str::trim).find_map(|line| line.strip_prefix("X "));
         return Err(refuse(format!(
             "forge: gh is not logged in ({}); run `gh auth login`",
-            out.last_error_line()
+            cause.map_or_else(|| out.last_error_line(), str::to_owned)
         )));
     }
     Ok(())
@@ -226,7 +317,7 @@ async fn check_base(ctx: &Ctx, project: &Project, phases: &[String]) -> Result<B
         )));
     }
     // Scripts of these layouts cut from the local branch; without one git would guess a new one.
-    if project.profile.worktree_by == WorktreeBy::Script && project.profile.base_branch.is_some() {
+    if project.profile.base_is_local {
         let local = git
             .local_branch_commit(&base.branch)
             .await
@@ -260,13 +351,15 @@ async fn check_collision(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<(
             }
         }
         Ok(None) => {
-            let pattern = format!("*-{}-{}", row.issue_number, row.adw_id);
+            let short = row.adw_id.get(..8).unwrap_or(&row.adw_id);
+            let pattern = project.profile.branch_pattern.replace("{issue}", &row.issue_number);
+            let pattern = pattern.replace("{adw_id}", &row.adw_id).replace("{adw_id8}", short);
             let taken = ctx
                 .git(project)
                 .branches(&pattern)
                 .await
                 .map_err(|e| fail(FailureClass::Git, e.to_string(), false))?;
-            if let Some(branch) = taken.first() {
+            if let Some(branch) = taken.iter().find(|b| row.branch.as_ref() != Some(*b)) {
                 return Err(refuse(format!(
                     "branch: {branch} exists already and no run of this daemon made it; use another id or delete it"
                 )));
@@ -328,14 +421,74 @@ async fn warm(
                 true,
             ));
         }
+        check_syntax(project, uv, env, &cwd, &script).await?;
         ctx.warmed(&script, &text);
     }
     Ok(())
 }
 
+/// Reads the files named as arguments as Python; the first that this Python cannot read is told.
+const READ_AS_PYTHON: &str = "\
+import sys
+for name in sys.argv[1:]:
+    try:
+        compile(open(name, 'rb').read(), name, 'exec')
+    except SyntaxError as e:
+        sys.exit('%s:%s: %s (this is Python %s)' % (name, e.lineno, e.msg, sys.version.split()[0]))
+";
+
+/// Scripts that name no Python version may still need a newer one than is there; they would die of
+/// a syntax error after the phases before them have been paid for.
+async fn check_syntax(
+    project: &Project,
+    uv: &Path,
+    env: &BTreeMap<String, String>,
+    cwd: &Path,
+    script: &Path,
+) -> Result<(), Failure> {
+    let mut args: Vec<String> =
+        ["run", "--no-progress", "--no-project", "python", "-c", READ_AS_PYTHON]
+            .map(str::to_owned)
+            .to_vec();
+    args.push(script.to_string_lossy().into_owned());
+    let modules = project.profile.required_files.iter().map(|f| project.scripts_root.join(f));
+    for dir in modules.filter(|p| p.is_dir()) {
+        let files = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+        args.extend(
+            files
+                .filter(|p| p.extension().is_some_and(|x| x == "py"))
+                .map(|p| p.to_string_lossy().into_owned()),
+        );
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let out = command(uv, &args, Some(cwd), env).await?;
+    if out.success() {
+        return Ok(());
+    }
+    Err(refuse(format!(
+        "python: these scripts need another Python: {}; set uv.python in the configuration",
+        out.last_error_line()
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_of_a_remote() {
+        for (url, host) in [
+            ("https://forge.test/o/r.git", Some("forge.test")),
+            ("https://user:***@forge.test:8443/o/r", Some("forge.test")),
+            ("git@forge.test:o/r.git", Some("forge.test")),
+            ("ssh://git@forge.test:22/o/r", Some("forge.test")),
+            ("/srv/git/r.git", None),
+            ("../r.git", None),
+            ("file:///srv/r.git", None),
+        ] {
+            assert_eq!(host_of(url).as_deref(), host, "{url}");
+        }
+    }
 
     #[test]
     fn uv_versions() {

@@ -44,6 +44,8 @@ pub enum Post {
     PlanCommitted,
     /// The branch has commits that the base has not.
     AheadOfBase,
+    /// The worktree's last commit is none that an earlier phase ended at.
+    NewCommit,
     /// The worktree has no uncommitted change.
     Clean,
     /// The remote has the branch at the same commit.
@@ -69,6 +71,12 @@ pub struct Phase {
     /// What must hold after exit code 0.
     #[serde(default)]
     pub post: Vec<Post>,
+    /// It cannot be run twice with the same id: it dies of what its first try made.
+    #[serde(default)]
+    pub once: bool,
+    /// Its exit codes from 10 on mean what `spec/adw.md` §3 says, in a layout whose others do not.
+    #[serde(default)]
+    pub coded: bool,
 }
 
 /// What a layout's stdout tells, as regular expressions with one group.
@@ -109,6 +117,10 @@ pub struct Profile {
     pub trees_dir: String,
     /// The base branch that the scripts cut from, where the layout fixes it.
     pub base_branch: Option<String>,
+    /// The scripts cut from the local branch of that name, so there must be one.
+    pub base_is_local: bool,
+    /// Branches that a run of this id would make; `{issue} {adw_id} {adw_id8}` are replaced.
+    pub branch_pattern: String,
     /// Least Python version, such as `3.12`.
     pub min_python: Option<String>,
     /// Files that the scripts need, relative to the scripts' root.
@@ -117,8 +129,10 @@ pub struct Profile {
     pub required_prompts: Vec<String>,
     /// Programs that must be on the path.
     pub required_tools: Vec<String>,
+    /// Variables that must be set in the daemon's environment.
+    pub required_env: Vec<String>,
     /// Environment of the scripts; `{root} {state_root} {log_root} {trees_dir} {agents_dir}
-    /// {adw_id} {empty_env_file}` are replaced.
+    /// {adw_id} {empty_env_file} {environment} {claude}` are replaced.
     pub env: BTreeMap<String, String>,
     /// What stdout tells.
     pub stdout: StdoutRules,
@@ -168,6 +182,8 @@ fn phase(name: &str, scripts: &[&str], post: &[Post]) -> Phase {
         name: name.to_owned(),
         scripts: scripts.iter().map(|s| (*s).to_owned()).collect(),
         post: post.to_vec(),
+        once: false,
+        coded: false,
     }
 }
 
@@ -191,6 +207,8 @@ pub fn adwd() -> Profile {
         name: p.into(),
         scripts: vec![script(p)],
         post: post.to_vec(),
+        once: false,
+        coded: false,
     };
     Profile {
         name: "adwd".into(),
@@ -207,10 +225,13 @@ pub fn adwd() -> Profile {
         worktree_by: WorktreeBy::Daemon,
         trees_dir: "automation/trees".into(),
         base_branch: None,
+        base_is_local: false,
+        branch_pattern: "*-{issue}-{adw_id}".into(),
         min_python: Some("3.11".into()),
         required_files: strings(&["adws/adw_modules/state.py", "adws/adw_prompts/plan.md"]),
         required_prompts: vec![],
         required_tools: vec![],
+        required_env: vec![],
         env: BTreeMap::new(),
         stdout: StdoutRules { markers: true, ..StdoutRules::default() },
         exit_codes: true,
@@ -221,28 +242,50 @@ pub fn adwd() -> Profile {
 /// The kotadb layout: `automation/adws/…`, run from `automation/`, no markers.
 #[must_use]
 pub fn kotadb() -> Profile {
-    use Post::{AheadOfBase, NoBlocker, PlanFile, PrCreated, Review, Worktree};
+    use Post::{
+        NewCommit, NoBlocker, PlanCommitted, PlanFile, PrCreated, PrUrl, Pushed, Review, Worktree,
+    };
+    let script = |p: &str| format!("automation/adws/adw_phases/adw_{p}.py");
     Profile {
         name: "kotadb".into(),
         scripts_from: ScriptsFrom::Project,
         cwd: "automation".into(),
         argv: strings(&["{script}", "{issue}", "{adw_id}"]),
         phases: vec![
-            phase("plan", &["automation/adws/adw_phases/adw_plan.py"], &[Worktree, PlanFile]),
-            phase("build", &["automation/adws/adw_phases/adw_build.py"], &[AheadOfBase, PrCreated]),
-            phase("review", &["automation/adws/adw_phases/adw_review.py"], &[Review, NoBlocker]),
+            // Its second try dies of the branch and the worktree of its first.
+            Phase {
+                once: true,
+                ..phase("plan", &[&script("plan")], &[Worktree, PlanFile, PlanCommitted, Pushed])
+            },
+            phase("build", &[&script("build")], &[NewCommit, Pushed, PrCreated, PrUrl]),
+            Phase { coded: true, ..phase("review", &[&script("review")], &[Review, NoBlocker]) },
         ],
         sequence: strings(&["plan", "build", "review"]),
         agents_dir: "automation/agents".into(),
         worktree_by: WorktreeBy::Script,
         trees_dir: "automation/trees".into(),
         base_branch: Some("develop".into()),
-        min_python: Some("3.12".into()),
+        base_is_local: true,
+        branch_pattern: "*-{issue}-{adw_id8}".into(),
+        // Its scripts name none; the preflight tries whether the Python there can read them.
+        min_python: None,
         required_files: strings(&["automation/adws/adw_modules"]),
-        required_prompts: strings(&["generate_branch_name", "implement", "review"]),
+        required_prompts: strings(&[
+            "classify_issue",
+            "generate_branch_name",
+            "feature",
+            "bug",
+            "chore",
+            "commit",
+            "implement",
+            "pull_request",
+            "review",
+        ]),
         required_tools: strings(&["claude", "gh"]),
+        required_env: strings(&["ANTHROPIC_API_KEY"]),
         env: env(&[
             ("ADW_LOG_ROOT", "{log_root}"),
+            ("ADW_ENV", "{environment}"),
             ("ADW_ENV_FILE", "{empty_env_file}"),
             ("ADW_SKIP_PLAN_CLEANUP", "true"),
             ("ADW_STREAM_TOKENS", "true"),
@@ -250,7 +293,7 @@ pub fn kotadb() -> Profile {
         stdout: StdoutRules {
             markers: false,
             worktree: Some(r"^Created worktree at: (.+)$".into()),
-            pr_url: Some(r"^Pull request created: (.+)$".into()),
+            pr_url: Some(r"^Pull request created: .*?(https?://\S+)".into()),
             skipped: Some(r"^Issue classified as (out-of-scope), exiting gracefully".into()),
         },
         exit_codes: false,
@@ -261,11 +304,13 @@ pub fn kotadb() -> Profile {
 /// The course layout: root-level `adws/`, `agents/{id}/`, `trees/{id}/`.
 #[must_use]
 pub fn tac() -> Profile {
-    use Post::{AheadOfBase, PlanFile};
+    use Post::{NewCommit, PlanCommitted, PlanFile, Pushed};
     let two = |p: &str, post: &[Post]| Phase {
         name: p.into(),
         scripts: vec![format!("adws/adw_{p}_iso.py"), format!("adws/adw_{p}.py")],
         post: post.to_vec(),
+        once: false,
+        coded: false,
     };
     Profile {
         name: "tac".into(),
@@ -273,8 +318,8 @@ pub fn tac() -> Profile {
         cwd: String::new(),
         argv: strings(&["{script}", "{issue}", "{adw_id}"]),
         phases: vec![
-            two("plan", &[PlanFile]),
-            two("build", &[AheadOfBase]),
+            two("plan", &[PlanFile, PlanCommitted, Pushed]),
+            two("build", &[NewCommit, Pushed]),
             two("test", &[]),
             two("review", &[]),
             two("document", &[]),
@@ -284,17 +329,26 @@ pub fn tac() -> Profile {
         agents_dir: "agents".into(),
         worktree_by: WorktreeBy::Script,
         trees_dir: "trees".into(),
-        base_branch: None,
+        // The scripts with worktrees cut from `origin/main`; the others from where they are.
+        base_branch: Some("main".into()),
+        base_is_local: false,
+        branch_pattern: "*-adw-{adw_id}-*".into(),
         min_python: None,
         required_files: strings(&["adws/adw_modules"]),
         required_prompts: strings(&["implement"]),
         required_tools: strings(&["claude", "gh"]),
-        env: BTreeMap::new(),
+        required_env: strings(&["ANTHROPIC_API_KEY"]),
+        env: env(&[("CLAUDE_CODE_PATH", "{claude}")]),
         stdout: StdoutRules {
             markers: false,
-            worktree: Some(r"^(?:.*[Cc]reated worktree at |.*worktree_path: )(/.+)$".into()),
-            pr_url: Some(r"^.*(?:Created pull request|Pull request created): (\S+)$".into()),
-            skipped: None,
+            worktree: Some(
+                r"^(?:Created worktree at|Using worktree at:|Worktree already exists at) (/.+?)(?: for branch \S+)?$"
+                    .into(),
+            ),
+            pr_url: Some(
+                r"^(?:Created pull request|Created PR|Found existing PR): (https?://\S+)$".into(),
+            ),
+            skipped: Some(r"^Error classifying issue: (No command selected: 0)".into()),
         },
         exit_codes: false,
         agent_stream: "raw_output.jsonl".into(),
@@ -371,6 +425,7 @@ pub fn fit_tac(profile: Profile, exists: &dyn Fn(&str) -> bool) -> Profile {
     let mut profile = profile.present(exists);
     if !exists("adws/adw_plan_iso.py") && !exists("adws/adw_modules/worktree_ops.py") {
         profile.worktree_by = WorktreeBy::Nobody;
+        profile.base_branch = None;
     }
     profile
 }

@@ -65,6 +65,12 @@ impl Project {
         if profile.sequence.is_empty() {
             return Err(bad(format!("profile {:?} finds none of its scripts there", profile.name)));
         }
+        if table.state_in == crate::config::StateIn::Daemon && !profile.stdout.markers {
+            return Err(bad(format!(
+                "state_in = \"daemon\" does not go with profile {:?}: its scripts keep their state in the project",
+                profile.name
+            )));
+        }
         let file = read_project_file(&root).map_err(bad)?;
         let state_root = if table.state_in == crate::config::StateIn::Daemon {
             config.paths.state_dir.join("projects").join(table.name.as_ref())

@@ -20,7 +20,7 @@ use crate::clock::Millis;
 use crate::lock::is_locked;
 
 /// Name of the environment variable that marks every process of an attempt.
-pub const MARK: &str = "ADWD_ATTEMPT";
+pub const MARK: &str = "ADWD_INTERNAL_ATTEMPT";
 
 /// What a monitor runs, and within which limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,14 +185,14 @@ pub enum Probe {
 /// The file system's.
 pub fn probe(dir: &Path) -> io::Result<Probe> {
     let start: Option<StartRecord> = read_record(&dir.join("start.json"))?;
-    let monitor_alive = is_locked(&dir.join("run.lock"))?;
+    let monitor_alive = is_held(&dir.join("run.lock"))?;
     if monitor_alive {
         return Ok(Probe::Live { start, monitor_alive });
     }
     if let Some(record) = read_record(&dir.join("exit.json"))? {
         return Ok(Probe::Ended(record));
     }
-    if is_locked(&dir.join("execution.log"))? {
+    if is_held(&dir.join("execution.log"))? {
         return Ok(Probe::Live { start, monitor_alive });
     }
     Ok(if start.is_some() { Probe::Vanished(start) } else { Probe::NotStarted })
@@ -274,8 +274,21 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
                 format!("{} is not a record of adwd: {e}", path.display()),
             )
         }),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if is_absent(&e) => Ok(None),
         Err(e) => Err(e),
+    }
+}
+
+/// Not there; or something else stands where its folder would be.
+fn is_absent(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Whether somebody holds a lock of the folder.
+fn is_held(path: &Path) -> io::Result<bool> {
+    match is_locked(path) {
+        Err(e) if is_absent(&e) => Ok(false),
+        other => other,
     }
 }
 
@@ -312,6 +325,8 @@ mod tests {
         assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
         std::fs::write(dir.path().join("execution.log"), "").unwrap();
         assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
+        let inside_a_file = dir.path().join("execution.log/1");
+        assert_eq!(probe(&inside_a_file).unwrap(), Probe::NotStarted);
     }
 
     #[test]

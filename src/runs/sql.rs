@@ -2,7 +2,7 @@
 //! status it moves from, so that of two writers one wins and the other learns it.
 
 pub use super::sql_keys::{
-    delete_project, insert_project, insert_request_key, projects, request_key,
+    delete_project, insert_project, insert_request_key, projects, request_key, run_of_branch,
 };
 pub use super::sql_rows::{AttemptEnd, AttemptRow, Prepared, Requeue, RunRow, Told};
 use super::view::{Failure, ListFilter, RunStatus};

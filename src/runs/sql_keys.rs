@@ -43,6 +43,26 @@ pub async fn projects(db: &Db, host: &str) -> Result<Vec<(String, String)>, DbEr
         .await
 }
 
+/// A run of this host's daemon that made a branch in a project.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn run_of_branch(
+    db: &Db,
+    host: &str,
+    project: &str,
+    branch: &str,
+) -> Result<Option<String>, DbError> {
+    let found: Option<(String,)> = db
+        .optional(
+            "SELECT adw_id FROM runs WHERE host = $1 AND project = $2 AND branch = $3 \
+             AND origin = 'daemon' ORDER BY seq DESC LIMIT 1",
+            args![host, project, branch],
+        )
+        .await?;
+    Ok(found.map(|(adw_id,)| adw_id))
+}
+
 /// Stores a project.
 ///
 /// # Errors

@@ -82,6 +82,15 @@ pub(super) async fn resume(
     let plan = run::plan_resume(&asked, &row.facts(&attempts), from_phase).ok_or_else(|| {
         wrong(format!("every phase of run {adw_id} is completed; name the phase to do again with from_phase ({})", asked.join(", ")))
     })?;
+    if let Some(phase) = plan.todo.first().and_then(|p| project.profile.phase(p))
+        && phase.once
+        && row.worktree_path.is_some()
+    {
+        return Err(wrong(format!(
+            "phase {} of profile {} cannot be run twice with one id: it dies of the worktree and the branch of its first try; trigger issue {} anew",
+            phase.name, project.profile.name, row.issue_number
+        )));
+    }
     let requeued = Requeue {
         phases: serde_json::json!(asked).to_string(),
         todo: serde_json::json!(plan.todo).to_string(),

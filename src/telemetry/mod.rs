@@ -99,8 +99,11 @@ fn build(
     config: &TelemetryConfig,
 ) -> Result<(impl SubscriberInitExt + tracing::Subscriber + use<>, Guard), TelemetryError> {
     let filter = || {
+        // The protocol library tells four lines per connection at `info`; who wants them says so.
+        let quiet = config.level.eq_ignore_ascii_case("info");
+        let level = if quiet { "info,rmcp=warn" } else { &config.level };
         EnvFilter::builder()
-            .parse(&config.level)
+            .parse(level)
             .map_err(|source| TelemetryError::Level { level: config.level.clone(), source })
     };
     let mut layers: Vec<Boxed> = Vec::new();

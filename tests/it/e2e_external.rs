@@ -14,9 +14,9 @@ const SDLC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/automation/adws/adw_sdl
 
 /// `uv run …/adw_sdlc.py ISSUE ID` in the repository, as a person would.
 fn by_hand(world: &World, repo: &Repo, issue: &str, id: &str) -> tokio::process::Child {
-    let mut command = tokio::process::Command::new("uv");
-    command.args(["run", "--no-project", SDLC, issue, id]).current_dir(&repo.root).env_clear();
-    command.envs(world.env()).env("ADW_CHECK_COMMAND", "sh check").process_group(0);
+    let mut command = world.command(&repo.root, "uv");
+    command.args(["run", "--no-project", SDLC, issue, id]);
+    command.env("ADW_CHECK_COMMAND", "sh check").process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("uv starts")
 }
@@ -46,7 +46,7 @@ async fn a_run_by_hand_is_listed_as_external_and_left_alone() {
 
     // A daemon that comes and goes does not disturb it.
     daemon.restart().await;
-    let client = daemon.client().await;
+    let _ = daemon.client().await;
     world.open_check();
     assert!(manual.wait().await.unwrap().success());
     // A start looks at once; else the slow round is waited for.

@@ -95,6 +95,29 @@ fn lines(page: &Value) -> Vec<String> {
     page["lines"].as_array().unwrap().iter().map(|l| l.as_str().unwrap().to_owned()).collect()
 }
 
+/// Reads the log that still grows two lines at a time, and opens the gate of the check when there
+/// is nothing more to read; phases and lines.
+async fn page_by_page(world: &World, client: &Client) -> Vec<(String, String)> {
+    let mut read = vec![];
+    let mut given = json!({ "adw_id": "aa1", "limit": 2 });
+    let mut opened = false;
+    loop {
+        let page = page(client, given).await;
+        assert!(lines(&page).len() <= 2, "{page:#}");
+        let phase = page["phase"].as_str().unwrap();
+        read.extend(lines(&page).into_iter().map(|line| (phase.to_owned(), line)));
+        if page["ended"] == true && page["more"] == false {
+            return read;
+        }
+        if page["more"] == false && !opened {
+            assert_eq!(page["phase"], "build", "all of the plan, and what the build has said");
+            world.open_check();
+            opened = true;
+        }
+        given = json!({ "adw_id": "aa1", "limit": 2, "after": page["next"] });
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_page_by_page_are_the_whole_log_of_every_phase() {
     let world = World::new().await;
@@ -109,27 +132,7 @@ async fn logs_page_by_page_are_the_whole_log_of_every_phase() {
     let home = world.home();
     let follower = world.cli_in(&home, &["logs", "-f", "--all", "aa1"]);
     let late = world.cli_in(&home, &["logs", "-f", "aa1"]);
-    let story = async {
-        // A page at a time, into the log that still grows.
-        let mut read: Vec<(String, String)> = vec![];
-        let mut given = json!({ "adw_id": "aa1", "limit": 2 });
-        let mut opened = false;
-        loop {
-            let page = page(&client, given).await;
-            assert!(lines(&page).len() <= 2, "{page:#}");
-            let phase = page["phase"].as_str().unwrap();
-            read.extend(lines(&page).into_iter().map(|line| (phase.to_owned(), line)));
-            if page["ended"] == true && page["more"] == false {
-                return read;
-            }
-            if page["more"] == false && !opened {
-                assert_eq!(page["phase"], "build", "all of the plan, and what the build has said");
-                world.open_check();
-                opened = true;
-            }
-            given = json!({ "adw_id": "aa1", "limit": 2, "after": page["next"] });
-        }
-    };
+    let story = page_by_page(&world, &client);
     let (followed, late, read) = tokio::join!(follower, late, story);
     wait_status(&client, "aa1", "completed").await;
     let mut whole = vec![];

@@ -111,7 +111,7 @@ async fn a_request_made_twice_is_one_run(world: World) {
     assert_eq!(first["already_running"], false, "{first:#}");
     world.at_gate("plan").await;
 
-    let before = world.snapshot(&[&repo]).await;
+    let before = world.settled_snapshot(&[&repo]).await;
     let again = ok(&client, TRIGGER, asked.clone()).await;
     assert_eq!((&again["adw_id"], &again["already_running"]), (&json!(id), &json!(false)));
     for joins in [json!({ "issue_number": 1 }), json!({ "issue_number": "1", "adw_id": id })] {
@@ -143,7 +143,9 @@ async fn a_request_made_twice_is_one_run(world: World) {
         let said = refuses(&world, &repo, &client, TRIGGER, given, "conflict").await;
         assert!(said.contains(&id), "{said}");
     }
+    let before = world.snapshot(&[&repo]).await;
     let fresh = ok(&client, TRIGGER, json!({ "issue_number": "1" })).await;
+    assert_ne!(before, world.snapshot(&[&repo]).await, "else this test could prove nothing");
     assert_ne!(fresh["adw_id"], id.as_str(), "an ended run makes room for a new one");
     wait_status(&client, fresh["adw_id"].as_str().unwrap(), "completed").await;
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use crate::mcp_support::{Era, ok};
 use crate::world::daemon::stdio_client;
 use crate::world::{ADWD, SOON, World, wait_removed, wait_status};
 
 fn bridge(world: &World, folder: &Path) -> Child {
-    let mut command = Command::new(ADWD);
-    command.arg("stdio").current_dir(folder).env_clear().envs(world.env()).kill_on_drop(true);
+    let mut command = world.command(folder, ADWD);
+    command.arg("stdio").kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("adwd stdio starts")
 }

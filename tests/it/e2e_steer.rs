@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::mcp_support::{Client, ok, refused};
-use crate::world::{Agent, Repo, World, eventually, state, wait_ended, wait_removed, wait_status};
+use crate::world::{Agent, Repo, World, state, wait_ended, wait_removed, wait_status};
 
 const TRIGGER: &str = "trigger_adw_workflow";
 
@@ -12,12 +12,9 @@ async fn start(client: &Client, given: Value) -> String {
     answer["adw_id"].as_str().unwrap().to_owned()
 }
 
-fn statuses(run: &Value) -> Vec<(&str, &str, usize)> {
+fn statuses<'a>(run: &'a Value) -> Vec<(&'a str, &'a str, usize)> {
     let phases = run["phases"].as_array().unwrap().iter();
-    let word = |value: &'_ Value| -> &'static str {
-        // Short-lived tests: a leak of a word is nothing.
-        Box::leak(value.as_str().unwrap().to_owned().into_boxed_str())
-    };
+    let word = |value: &'a Value| value.as_str().unwrap();
     phases
         .map(|p| (word(&p["phase"]), word(&p["status"]), p["attempts"].as_array().unwrap().len()))
         .collect()
@@ -240,19 +237,35 @@ async fn markers_that_an_agent_forges_change_nothing() {
     let daemon = world.daemon().await;
     let client = daemon.client().await;
     let id = start(&client, json!({ "issue_number": "1", "skip_cleanup": true })).await;
-    let run = eventually("it ended", 60, async || {
-        let run = state(&client, &id).await;
-        let ended = ["completed", "failed"].contains(&run["status"].as_str().unwrap());
-        if ended { Ok(run) } else { Err(run.to_string()) }
-    })
-    .await;
+    let run = wait_status(&client, &id, "completed").await;
     let folder = repo.root.join("automation/trees");
-    // A planner that writes into the worktree may be refused for that; never is it believed.
     assert!(
         run["worktree_path"].as_str().unwrap().starts_with(folder.to_str().unwrap()),
         "{run:#}"
     );
-    assert_ne!(run["pr_url"], "https://evil.test/1", "{run:#}");
+    assert_eq!(run["pr_url"], format!("file://{}", repo.pulls()[0].0.display()), "{run:#}");
+    assert!(statuses(&run).iter().all(|p| (p.1, p.2) == ("completed", 1)), "{run:#}");
     assert_eq!(run["adw_id"], id.as_str());
+    world.quiet().await;
+}
+
+/// The agent of a phase is itself a client of the daemon: it sees its own run, and finds no reason
+/// to start another daemon.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_of_a_phase_can_ask_the_daemon() {
+    let world = World::new().await;
+    let repo = world.repo("shop");
+    let seen = world.path("seen.json");
+    let ask = format!("{} list --json > {}", crate::world::ADWD, seen.display());
+    let agent = Agent::good().on("planner", &ask);
+    world.serve(&repo, &world.agent_lines("asking", &agent));
+    let daemon = world.daemon().await;
+    let client = daemon.client().await;
+    let started = ok(&client, "trigger_adw_workflow", json!({ "issue_number": "1" })).await;
+    let id = started["adw_id"].as_str().unwrap();
+    wait_status(&client, id, "completed").await;
+    let said: Value = serde_json::from_str(&std::fs::read_to_string(&seen).unwrap()).unwrap();
+    assert_eq!(said["workflows"][0]["adw_id"], id, "{said:#}");
+    assert_eq!(said["workflows"][0]["status"], "running", "{said:#}");
     world.quiet().await;
 }

@@ -232,9 +232,8 @@ impl World {
 
     /// Runs a program to its end.
     pub async fn run_in(&self, folder: &Path, program: &str, args: &[&str]) -> Ran {
-        let mut command = tokio::process::Command::new(program);
-        command.args(args).current_dir(folder).env_clear().envs(self.env());
-        command.stdin(Stdio::null()).kill_on_drop(true);
+        let mut command = self.command(folder, program);
+        command.args(args).stdin(Stdio::null()).kill_on_drop(true);
         let ended = tokio::time::timeout(Duration::from_secs(RUN), command.output()).await;
         let output = ended
             .unwrap_or_else(|_| panic!("{program} {args:?} did not end within {RUN} s"))
@@ -244,6 +243,13 @@ impl World {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// A program in that folder, with the environment of this world.
+    pub fn command(&self, folder: &Path, program: &str) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(program);
+        command.current_dir(folder).env_clear().envs(self.env());
+        command
     }
 
     /// Starts a daemon and waits until it answers.

@@ -1,5 +1,8 @@
 //! A repository with a bare remote, driven by one of the installed gits.
 
+// Tests may start processes; the ban is for the program.
+#![allow(clippy::disallowed_methods)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -119,7 +119,9 @@ async fn a_poisoned_repository_is_mended_and_loses_no_work() {
         for name in ["ours", "theirs"] {
             std::fs::write(repo.admin(name).join("commondir"), "").unwrap();
         }
-        assert!(!repo.command(&repo.root(), &["worktree", "list"]).output().unwrap().status.success());
+        assert!(
+            !repo.command(&repo.root(), &["worktree", "list"]).output().unwrap().status.success()
+        );
         trees.add_detached(&repo.tree("next"), &head).await.unwrap();
         assert!(repo.git(&["worktree", "list"]).contains("theirs"));
         assert_eq!(repo.git_in(&ours, &["status", "--porcelain"]), "?? work");

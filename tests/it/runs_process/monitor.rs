@@ -38,7 +38,7 @@ async fn a_phase_starts_clean() {
     assert_eq!(mask("SigBlk:"), 0, "signals are blocked in the phase:\n{log}");
     // SIGPIPE is 13: a phase that ignores it does not notice a closed pipe.
     assert_eq!(mask("SigIgn:") & (1 << 12), 0, "{log}");
-    assert!(log.contains(&format!("ADWD_ATTEMPT={}\n", attempt.dir().display())), "{log}");
+    assert!(log.contains(&format!("ADWD_INTERNAL_ATTEMPT={}\n", attempt.dir().display())), "{log}");
     // Whoever started the tests may have leaked descriptors; the monitor adds none of its own.
     let ours = log
         .lines()

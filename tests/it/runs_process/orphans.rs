@@ -1,4 +1,6 @@
 //! What is left when a monitor was killed.
+// Tests may start processes; the ban is for the program.
+#![allow(clippy::disallowed_methods)]
 
 use adwd::runs::process::{end_orphans, launch_monitor};
 use adwd::runs::records::{MARK, Probe};

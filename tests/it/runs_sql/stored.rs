@@ -248,7 +248,8 @@ async fn told_facts_replace_and_absent_ones_stay(s: Scratch) {
 
 async fn the_first_worktree_told_stays(s: Scratch) {
     let s = ready(s).await;
-    store(&s.db, &[queued("r1", 1)]).await;
+    let ended = RunRow { active: false, ..queued("r1", 1) };
+    store(&s.db, &[ended, queued("r2", 2)]).await;
     let told = |path: &str| Told { worktree_path: some(path), ..Told::default() };
     sql::tell(&s.db, "r1", &told("/trees/first")).await.unwrap();
     sql::tell(&s.db, "r1", &told("/trees/second")).await.unwrap();
@@ -258,6 +259,10 @@ async fn the_first_worktree_told_stays(s: Scratch) {
     sql::worktree_removed(&s.db, "r1").await.unwrap();
     sql::tell(&s.db, "r1", &told("/trees/first")).await.unwrap();
     assert_eq!(the(&s.db, "r1").await.worktree.as_deref(), Some("removed"));
+    // A run that goes on has made its worktree again in the meantime.
+    sql::tell(&s.db, "r2", &told("/trees/third")).await.unwrap();
+    sql::worktree_removed(&s.db, "r2").await.unwrap();
+    assert_eq!(the(&s.db, "r2").await.worktree.as_deref(), Some("present"));
 }
 
 async fn a_problem_of_the_state_file_is_set_kept_and_cleared(s: Scratch) {

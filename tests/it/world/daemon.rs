@@ -132,8 +132,8 @@ impl Drop for Daemon<'_> {
 
 /// A client over the standard streams of an `adwd stdio` child, whether a daemon runs or not.
 pub async fn stdio_client(world: &World, era: Era) -> Client {
-    let mut command = tokio::process::Command::new(ADWD);
-    command.arg("stdio").current_dir(&world.root).env_clear().envs(world.env());
+    let mut command = world.command(&world.root, ADWD);
+    command.arg("stdio");
     let transport = TokioChildProcess::new(command).expect("adwd stdio starts");
     let connected = Ear::named("test").serve_with_lifecycle(transport, lifecycle(era));
     tokio::time::timeout(Duration::from_secs(SOON), connected).await.expect("a greeting").unwrap()

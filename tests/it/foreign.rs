@@ -1,0 +1,215 @@
+//! The layouts that exist in the world run unmodified under their profiles: the scripts of
+//! `tests/fixtures`, written after what those layouts were seen to do, with stand-ins for the paid
+//! model and the hosted forge.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::mcp_support::{Client, ok};
+use crate::world::{World, wait_ended};
+
+/// A repository of one of the layouts, in a world whose daemon finds the stand-ins.
+struct Foreign {
+    root: PathBuf,
+    fake: PathBuf,
+}
+
+async fn foreign(world: &World, layout: &str, flags: &[&str]) -> Foreign {
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let base = world.path("foreign");
+    let script = fixtures.join("make_repo.py").display().to_string();
+    let base_text = base.display().to_string();
+    let mut args = vec![script.as_str(), layout, &base_text];
+    args.extend(flags);
+    world.run_in(&world.root, "python3", &args).await.with_code(0);
+    let bin = fixtures.join("bin");
+    let path = format!("{}:{}", bin.display(), world.env()["PATH"]);
+    world.set_env("PATH", Some(&path));
+    world.set_env("ANTHROPIC_API_KEY", Some("none"));
+    world.set_env("CLAUDE_CODE_PATH", Some(&bin.join("claude").display().to_string()));
+    world.serve_nothing();
+    Foreign { root: base.join("repo"), fake: base.join("fake") }
+}
+
+impl Foreign {
+    /// What the stand-ins do wrong (`tests/fixtures/README.md`).
+    fn behave(&self, directives: &str) {
+        std::fs::write(self.fake.join("behave"), directives).unwrap();
+    }
+
+    async fn added(&self, client: &Client) -> Value {
+        ok(
+            client,
+            "add_adw_project",
+            json!({ "path": self.root.display().to_string(), "name": "theirs" }),
+        )
+        .await
+    }
+}
+
+async fn run(client: &Client, issue: &str) -> Value {
+    let started =
+        ok(client, "trigger_adw_workflow", json!({ "issue_number": issue, "project": "theirs" }))
+            .await;
+    wait_ended(client, started["adw_id"].as_str().unwrap()).await
+}
+
+fn statuses(run: &Value) -> Vec<String> {
+    let phases = run["phases"].as_array().unwrap();
+    phases
+        .iter()
+        .map(|p| format!("{} {}", p["phase"].as_str().unwrap(), p["status"].as_str().unwrap()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kotadb_runs_plan_build_and_review_in_the_scripts_own_worktree() {
+    let world = World::new().await;
+    let theirs = foreign(&world, "kotadb", &[]).await;
+    let daemon = world.daemon().await;
+    let client = daemon.client().await;
+    let project = theirs.added(&client).await;
+    assert_eq!(project["profile"], "kotadb", "{project:#}");
+    let run = run(&client, "7").await;
+    assert_eq!(run["status"], "completed", "{run:#}");
+    assert_eq!(statuses(&run), ["plan completed", "build completed", "review completed"]);
+    assert!(run["worktree_path"].as_str().unwrap().contains("automation/trees/"), "{run:#}");
+    assert!(
+        run["pr_url"].as_str().unwrap().starts_with("https://"),
+        "from the one line that tells it: {run:#}"
+    );
+    assert!(run["usage"]["cost_usd"].as_f64().unwrap() > 0.0, "from the agents' streams: {run:#}");
+    assert_eq!(run["base_branch"], "develop");
+    world.quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kotadb_exit_zero_is_not_success() {
+    let world = World::new().await;
+    let theirs = foreign(&world, "kotadb", &[]).await;
+    let daemon = world.daemon().await;
+    let client = daemon.client().await;
+    theirs.added(&client).await;
+
+    theirs.behave("fake:push-fail");
+    let refused = run(&client, "1").await;
+    assert_eq!(
+        refused["status"], "failed",
+        "the push failed and the script said rc 0: {refused:#}"
+    );
+    assert_eq!(refused["failure"]["class"], "validation");
+    assert!(
+        refused["failure"]["message"].as_str().unwrap().contains("pull request"),
+        "{refused:#}"
+    );
+
+    let _ = std::fs::remove_file(theirs.fake.join("reject-push"));
+    theirs.behave("fake:out-of-scope");
+    let skipped = run(&client, "2").await;
+    assert_eq!(skipped["status"], "skipped", "{skipped:#}");
+
+    theirs.behave("fake:blocker");
+    let blocked = run(&client, "3").await;
+    assert_eq!(blocked["status"], "failed", "{blocked:#}");
+    assert_eq!(statuses(&blocked)[2], "review failed");
+
+    theirs.behave("fake:forge-markers");
+    let forged = run(&client, "4").await;
+    let id = forged["adw_id"].as_str().unwrap();
+    assert!(forged["worktree_path"].as_str().unwrap().contains(id.get(..8).unwrap()), "{forged:#}");
+    world.quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kotadb_preflight_names_what_the_scripts_need() {
+    let world = World::new().await;
+    let theirs = foreign(&world, "kotadb", &["--python312"]).await;
+    let daemon = world.daemon().await;
+    let client = daemon.client().await;
+    theirs.added(&client).await;
+    let python = world
+        .run_in(&world.root, "python3", &["-c", "import sys; print(sys.version_info >= (3, 12))"])
+        .await;
+    if python.stdout.trim() == "False" {
+        let old = run(&client, "1").await;
+        assert_eq!(old["failure"]["class"], "preflight", "{old:#}");
+        assert!(old["failure"]["message"].as_str().unwrap().contains("adw_review.py"), "{old:#}");
+        assert_eq!(
+            statuses(&old),
+            ["plan pending", "build pending", "review pending"],
+            "before any agent was paid"
+        );
+    }
+    let git = |args: &[&str]| crate::world::repo::git_at(&theirs.root, &[], args);
+    git(&["branch", "-D", "develop"]);
+    let stale = run(&client, "2").await;
+    assert_eq!(stale["failure"]["class"], "preflight", "{stale:#}");
+    assert!(
+        stale["failure"]["message"].as_str().unwrap().contains("git branch develop"),
+        "{stale:#}"
+    );
+    assert_eq!(git(&["branch", "--list", "develop"]), "", "never guessed into a new branch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tac_iso_runs_in_trees_of_its_own() {
+    let world = World::new().await;
+    let theirs = foreign(&world, "tac-iso", &[]).await;
+    let daemon = world.daemon().await;
+    let client = daemon.client().await;
+    let project = theirs.added(&client).await;
+    assert_eq!(project["profile"], "tac", "{project:#}");
+    let run = run(&client, "7").await;
+    assert_eq!(run["status"], "completed", "{run:#}");
+    let id = run["adw_id"].as_str().unwrap();
+    assert!(run["worktree_path"].as_str().unwrap().ends_with(&format!("trees/{id}")), "{run:#}");
+    world.quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tac_without_worktrees_works_in_place_one_by_one() {
+    let world = World::new().await;
+    let theirs = foreign(&world, "tac-plain", &[]).await;
+    let daemon = world.daemon().await;
+    let client = daemon.client().await;
+    theirs.added(&client).await;
+    let mut ids = vec![];
+    for issue in ["1", "2"] {
+        let asked = json!({ "issue_number": issue, "project": "theirs" });
+        let started = ok(&client, "trigger_adw_workflow", asked).await;
+        ids.push(started["adw_id"].as_str().unwrap().to_owned());
+    }
+    let (mut spans, mut branches) = (vec![], vec![]);
+    for id in &ids {
+        let run = wait_ended(&client, id).await;
+        assert_eq!(run["status"], "completed", "{run:#}");
+        branches.push(run["branch"].as_str().unwrap().to_owned());
+        spans.push((
+            run["started_at"].as_str().unwrap().to_owned(),
+            run["ended_at"].as_str().unwrap().to_owned(),
+        ));
+    }
+    assert!(spans[0].1 <= spans[1].0, "the second begins when the first has ended: {spans:?}");
+    let first = crate::world::repo::git_at(
+        &theirs.root,
+        &[],
+        &["rev-list", &format!("main..{}", branches[0])],
+    );
+    let second = crate::world::repo::git_at(
+        &theirs.root,
+        &[],
+        &["rev-list", &format!("main..{}", branches[1])],
+    );
+    assert!(
+        first.lines().all(|c| !second.contains(c)),
+        "each is cut from the base, not from the other"
+    );
+
+    // Somebody's own work in the checkout is neither committed nor left behind.
+    std::fs::write(theirs.root.join("mine.txt"), "mine").unwrap();
+    let refused = self::run(&client, "3").await;
+    assert_eq!(refused["failure"]["class"], "preflight", "{refused:#}");
+    assert!(refused["failure"]["message"].as_str().unwrap().contains("uncommitted"), "{refused:#}");
+    world.quiet().await;
+}
