@@ -15,7 +15,7 @@ use crate::config::{Config, ProjectConfig};
 use crate::ids::ProjectName;
 use crate::out::{Out, Tone, cell};
 use crate::runs::launch;
-use crate::runs::project::Project;
+use crate::runs::project::{Project, is_same};
 
 /// How a finding stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -85,7 +85,7 @@ impl Visit<'_> {
 
     /// The project behind the repository: its entry in the configuration, or what stands for one.
     fn project(&self, root: &Path) -> Result<Project, String> {
-        let own = self.config.projects.iter().find(|p| p.path == root).cloned();
+        let own = self.config.projects.iter().find(|p| is_same(&p.path, root)).cloned();
         let source = if own.is_some() { "config" } else { "command" };
         let entry = match own {
             Some(entry) => entry,

@@ -199,6 +199,9 @@ impl Cx {
                 })?;
                 Ok(Some(name))
             }
+            Meant::NoRepository(path) => {
+                Err(Fail::usage(format!("{} is in no git repository", path.display())))
+            }
             _ => Ok(Some(flag.to_owned())),
         }
     }

@@ -17,8 +17,20 @@ pub fn repository_root(start: &Path) -> Option<PathBuf> {
         if mark.is_file() {
             return Some(main_root(&mark).unwrap_or_else(|| folder.to_path_buf()));
         }
+        // Meant, though it cannot be served: better refused than taken for no repository at all,
+        // which would mean the one project that is served.
+        if is_bare(folder) {
+            return Some(folder.to_path_buf());
+        }
     }
     None
+}
+
+fn is_bare(folder: &Path) -> bool {
+    folder.file_name().is_some_and(|name| name != ".git")
+        && folder.join("HEAD").is_file()
+        && folder.join("objects").is_dir()
+        && folder.join("refs").is_dir()
 }
 
 /// The root behind a worktree's `.git` file; a submodule's points elsewhere and answers `None`.
@@ -59,7 +71,9 @@ pub fn meant(flag: Option<&str>, here: &Path, served: &[String]) -> Meant {
     }
     let path = here.join(flag);
     if !path.is_dir() {
-        return Meant::Name(flag.to_owned());
+        // A project's name holds no slash.
+        let name = !flag.contains('/');
+        return if name { Meant::Name(flag.to_owned()) } else { Meant::NoRepository(path) };
     }
     repository_root(&path).map_or(Meant::NoRepository(path), Meant::Root)
 }
@@ -89,6 +103,24 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_repository_is_meant_and_not_the_only_project() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for folder in
+            ["bare.git/objects", "bare.git/refs/heads", "shop/.git/objects", "shop/.git/refs"]
+        {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        for head in ["bare.git/HEAD", "shop/.git/HEAD"] {
+            std::fs::write(root.join(head), "ref: refs/heads/main\n").unwrap();
+        }
+        let bare = Meant::Root(root.join("bare.git"));
+        assert_eq!(meant(None, &root.join("bare.git/refs"), &["shop".to_owned()]), bare);
+        let shop = Meant::Root(root.join("shop"));
+        assert_eq!(meant(None, &root.join("shop/.git"), &[]), shop);
+    }
+
+    #[test]
     fn a_served_name_wins_over_a_folder_and_an_unknown_word_is_a_name() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
@@ -98,6 +130,8 @@ mod tests {
         assert_eq!(meant(Some("shop"), &root, &served), Meant::Name("shop".into()));
         assert_eq!(meant(Some("shop"), &root, &[]), Meant::Root(root.join("shop")));
         assert_eq!(meant(Some("other"), &root, &served), Meant::Name("other".into()));
+        let nowhere = Meant::NoRepository(root.join("no/such"));
+        assert_eq!(meant(Some("no/such"), &root, &served), nowhere);
         assert_eq!(meant(Some("empty"), &root, &served), Meant::NoRepository(root.join("empty")));
     }
 }

@@ -8,6 +8,8 @@ use super::fail::{Fail, chain, exit};
 use super::link::{Cx, absolute_flags};
 use crate::config::Source;
 use crate::out::{Out, Tone, cell, toned};
+use crate::runs::profile;
+use crate::runs::project::Project;
 use crate::service::{self, Installed, Manager, UnitSpec};
 
 /// The commented file that `adwd config example` prints; a test keeps it complete and valid.
@@ -46,9 +48,10 @@ pub fn config(cx: &Cx, given: &Config) -> Result<u8, Fail> {
                 cx.out.line(&file.display().to_string());
             }
         }
-        // A wrong one never gets here: it was loaded before.
+        // One with a wrong setting never gets here: it was loaded before.
         Config::Check => {
             let exists = file.exists();
+            check_tables(cx)?;
             if cx.out.is_json() {
                 cx.out.json(&json!({"ok": true, "config_file": file, "exists": exists}));
             } else if exists {
@@ -63,6 +66,31 @@ pub fn config(cx: &Cx, given: &Config) -> Result<u8, Fail> {
         Config::Example => example(&cx.out),
     }
     Ok(exit::OK)
+}
+
+/// What the daemon would only say in its log: a `[[profile]]` that means nothing, a `[[project]]`
+/// that it could not serve.
+fn check_tables(cx: &Cx) -> Result<(), Fail> {
+    let config = cx.config();
+    let automation = crate::automation::folder(&config.paths.state_dir);
+    let mut problems: Vec<String> = Vec::new();
+    for table in &config.profiles {
+        let json = serde_json::to_value(table).unwrap_or_default();
+        problems.extend(json.as_object().and_then(|t| profile::from_table(t).err()));
+    }
+    for table in &config.projects {
+        match Project::resolve(config, table, "config", &automation) {
+            Err(error) => problems.push(error.to_string()),
+            Ok(project) => problems.extend(
+                project.check_choices().err().map(|problem| format!("{}: {problem}", project.name)),
+            ),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let file = config.paths.config_file.display();
+    Err(Fail::new(exit::USAGE, "configuration", format!("{file}: {}", problems.join("; "))))
 }
 
 /// `adwd config example`, which works also while the present file is wrong.
@@ -162,9 +190,32 @@ fn account(
 
 fn flags(cx: &Cx, manager: Manager) -> Vec<String> {
     let mut flags = absolute_flags(&cx.global.flags, &cx.here);
+    if manager == Manager::User {
+        flags.extend(unusual_places(cx));
+    }
     // The manager makes this folder for the account; XDG_RUNTIME_DIR is there only while it lingers.
     if manager == Manager::System && cx.global.flags.runtime_dir.is_none() {
         flags.extend(["--runtime-dir".to_owned(), "/run/adwd".to_owned()]);
+    }
+    flags
+}
+
+/// Flags for what this shell's environment puts elsewhere than the manager's would: a service on
+/// another state folder would be a second daemon, which this shell does not find.
+fn unusual_places(cx: &Cx) -> Vec<String> {
+    let given = &cx.global.flags;
+    let Some(home) = cx.env.get("HOME").map(std::path::Path::new) else { return vec![] };
+    let paths = &cx.config().paths;
+    let mut flags = Vec::new();
+    let mut add = |flag: &str, path: &std::path::Path| {
+        flags.extend([flag.to_owned(), path.display().to_string()]);
+    };
+    let usual_file = home.join(".config/adwd/config.toml");
+    if given.config.is_none() && paths.config_file != usual_file && paths.config_file.exists() {
+        add("--config", &paths.config_file);
+    }
+    if given.state_dir.is_none() && paths.state_dir != home.join(".local/state/adwd") {
+        add("--state-dir", &paths.state_dir);
     }
     flags
 }

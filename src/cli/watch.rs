@@ -96,7 +96,10 @@ async fn until_ended(
             Ok(_) => {}
             Err(fail) if fail.code == "connection" || fail.code == "stopping" => {
                 meter.away();
-                client = reconnect(cx).await.map_err(|_| fail)?;
+                // What is said then is that no daemon runs, not that the run ended badly.
+                client = reconnect(cx).await.map_err(|now| {
+                    now.hint(format!("start one with `adwd serve`; `adwd wait {id}` watches again"))
+                })?;
             }
             Err(fail) => return Err(fail),
         }

@@ -200,6 +200,16 @@ impl Ctx {
         }
     }
 
+    /// The project that a request for work means, with its `.adw.toml` as it is now: whoever edits
+    /// that file need not know that a daemon runs.
+    pub fn project_for_work(&self, name: Option<&str>) -> Result<Arc<Project>, RunsError> {
+        let project = self.wanted_project(name)?;
+        Ok(match project.reread()? {
+            Some(changed) => self.put_project(changed),
+            None => project,
+        })
+    }
+
     /// Loads the configured projects and those added by command. One that cannot be used is left
     /// out and said, so that the others are served.
     pub async fn load_projects(&self) -> Result<(), RunsError> {
@@ -211,7 +221,13 @@ impl Ctx {
         }
         for (name, path) in sql::projects(self.db(), &self.deps.host).await? {
             let Ok(parsed) = name.parse::<ProjectName>() else { continue };
-            if self.project(&name).is_some() {
+            // What the configuration says of a name or a folder stands, also where it cannot be
+            // used: served without its settings, a project would be worked on in another way.
+            let tables = &self.config().projects;
+            let is_set = |t: &ProjectConfig| {
+                t.name == parsed || super::project::is_same(&t.path, Path::new(&path))
+            };
+            if self.project(&name).is_some() || tables.iter().any(is_set) {
                 continue;
             }
             let table = ProjectConfig::new(parsed, PathBuf::from(&path));

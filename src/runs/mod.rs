@@ -198,7 +198,9 @@ impl Runs {
     pub async fn projects(&self) -> Result<Vec<ProjectView>, RunsError> {
         let mut views = vec![];
         for project in self.ctx.projects() {
-            views.push(query::project_view(&self.ctx, &project).await?);
+            // One whose file broke meanwhile is shown as it was; a trigger says what is wrong.
+            let now = self.ctx.project_for_work(Some(&project.name)).unwrap_or(project);
+            views.push(query::project_view(&self.ctx, &now).await?);
         }
         Ok(views)
     }
@@ -220,21 +222,38 @@ impl Runs {
         }
         let env = launch::base_env(&self.ctx.deps.base_env, &self.ctx.config().env_allow);
         let root = git::toplevel(given, &env).await.map_err(|e| bad(e.to_string()))?;
-        if let Some(served) = self.ctx.projects().iter().find(|p| p.root == root) {
+        if let Some(served) = self.ctx.projects().iter().find(|p| project::is_same(&p.root, &root))
+        {
             return Ok((query::project_view(&self.ctx, served).await?, false));
         }
-        let name = self.free_name(&root, name)?;
-        let table = ProjectConfig::new(name.clone(), root.clone());
-        let project =
-            Project::resolve(self.ctx.config(), &table, "command", &self.ctx.deps.automation)?;
-        crate::runs::sql::insert_project(
-            self.ctx.db(),
-            name.as_str(),
-            &self.ctx.deps.host,
-            &root.to_string_lossy(),
-            self.ctx.now(),
-        )
-        .await?;
+        let host = &self.ctx.deps.host;
+        let stored = sql::projects(self.ctx.db(), host).await?;
+        let known = stored.iter().find(|(_, path)| project::is_same(Path::new(path), &root));
+        // One that could not be served when the daemon started is in the configuration, or stored
+        // already: it comes back as what it was.
+        let tables = &self.ctx.config().projects;
+        let configured = tables.iter().find(|table| project::is_same(&table.path, &root));
+        let (table, source) = match (configured, known) {
+            (Some(table), _) => (table.clone(), "config"),
+            (None, Some((before, _))) if name.is_none_or(|asked| asked == before) => {
+                let before = before.parse().map_err(|_| bad("its stored name is bad".into()))?;
+                (ProjectConfig::new(before, root.clone()), "command")
+            }
+            _ => {
+                let name = self.free_name(&root, name, &stored)?;
+                (ProjectConfig::new(name, root.clone()), "command")
+            }
+        };
+        let name = table.name.clone();
+        let automation = &self.ctx.deps.automation;
+        let project = Project::resolve(self.ctx.config(), &table, source, automation)?;
+        if source == "command" && known.is_none_or(|(before, _)| before != name.as_str()) {
+            if let Some((before, _)) = known {
+                sql::delete_project(self.ctx.db(), before, host).await?;
+            }
+            let path = root.to_string_lossy();
+            sql::insert_project(self.ctx.db(), name.as_str(), host, &path, self.ctx.now()).await?;
+        }
         tracing::info!(project = %name, path = %root.display(), "project added: {}", project.profile_reason);
         let project = self.ctx.put_project(project);
         if let Err(e) = self.ctx.worktrees(&project).repair().await {
@@ -246,7 +265,23 @@ impl Runs {
     }
 
     /// The name asked for, or one made of the folder's that is free.
-    fn free_name(&self, root: &Path, asked: Option<&str>) -> Result<ProjectName, RunsError> {
+    ///
+    /// The name of a stored project that cannot be served now is taken: runs of it are stored too.
+    fn free_name(
+        &self,
+        root: &Path,
+        asked: Option<&str>,
+        stored: &[(String, String)],
+    ) -> Result<ProjectName, RunsError> {
+        let owner = |name: &str| {
+            let served = self.ctx.project(name).map(|p| p.root.display().to_string());
+            let unserved = || stored.iter().find(|(n, _)| n == name).map(|(_, path)| path.clone());
+            let configured = || {
+                let mut tables = self.ctx.config().projects.iter();
+                tables.find(|t| t.name.as_ref() == name).map(|t| t.path.display().to_string())
+            };
+            served.or_else(unserved).or_else(configured)
+        };
         let invalid = |given: &str, expected: String| RunsError::Invalid {
             field: "name",
             given: given.to_owned(),
@@ -255,11 +290,8 @@ impl Runs {
         if let Some(asked) = asked {
             let name =
                 asked.parse::<ProjectName>().map_err(|e| invalid(asked, e.expected.to_owned()))?;
-            return match self.ctx.project(asked) {
-                Some(taken) => Err(invalid(
-                    asked,
-                    format!("a free name: {} is {}", asked, taken.root.display()),
-                )),
+            return match owner(asked) {
+                Some(taken) => Err(invalid(asked, format!("a free name: {asked} is {taken}"))),
                 None => Ok(name),
             };
         }
@@ -273,7 +305,7 @@ impl Runs {
             if plain.is_empty() { "project".into() } else { plain.chars().take(56).collect() };
         (1..1000)
             .map(|n| if n == 1 { stem.clone() } else { format!("{stem}-{n}") })
-            .find(|name| self.ctx.project(name).is_none())
+            .find(|name| owner(name).is_none())
             .and_then(|name| name.parse().ok())
             .ok_or_else(|| invalid(&stem, "a name given with `name`".into()))
     }
@@ -283,10 +315,16 @@ impl Runs {
     /// # Errors
     /// [`RunsError::UnknownProject`], [`RunsError::WrongState`].
     pub async fn remove_project(&self, name: &str) -> Result<(), RunsError> {
-        let project = self.ctx.wanted_project(Some(name))?;
+        let stored = sql::projects(self.ctx.db(), &self.ctx.deps.host).await?;
+        let served = match self.ctx.wanted_project(Some(name)) {
+            Ok(project) => Some(project),
+            // One that cannot be served any more (its folder is gone) must still be forgettable.
+            Err(_) if stored.iter().any(|(n, _)| n == name) => None,
+            Err(error) => return Err(error),
+        };
         let refuse =
             |message: String| Err(RunsError::WrongState { adw_id: String::new(), message });
-        if project.source == "config" {
+        if served.is_some_and(|project| project.source == "config") {
             return refuse(format!(
                 "project {name:?} stands in the configuration file; take its [[project]] table out there"
             ));

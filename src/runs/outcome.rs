@@ -259,7 +259,7 @@ fn by_signal(e: &Evidence, signal: i32) -> Failure {
 pub fn code_meaning(code: i32) -> (FailureClass, &'static str, bool) {
     use FailureClass::{Agent, Cancelled, Forge, Git, Internal, Validation};
     match code {
-        2 => (Internal, "the script refused its arguments", false),
+        2 => (Internal, "the script refused its arguments or settings", false),
         3 => (Validation, "the state file is missing or invalid", false),
         4 => (Validation, "the worktree is missing", false),
         5 => (Validation, "the plan is missing", false),
@@ -299,7 +299,18 @@ fn by_code(e: &Evidence, code: i32) -> Failure {
                     _ => failure(e, class, format!("{sentence}: {}", err.message), err.retryable),
                 }
             }
-            _ => failure(e, class, format!("{sentence} ({} exited {code})", e.phase), retryable),
+            // A script that stopped before it had a state file says why in its log alone.
+            _ => {
+                let mut tail = e.log_tail.iter().rev();
+                let said = tail.find_map(|line| line.trim_start().strip_prefix("error: "));
+                let said = said.map(|words| format!(": {words}")).unwrap_or_default();
+                failure(
+                    e,
+                    class,
+                    format!("{sentence} ({} exited {code}){said}", e.phase),
+                    retryable,
+                )
+            }
         };
     }
     let class = guess_class(&e.log_tail);
@@ -402,6 +413,21 @@ mod tests {
                 assert_eq!(class(&judge(&e)), Some(status));
             }
         }
+    }
+
+    #[test]
+    fn a_script_without_a_state_file_is_quoted_from_its_log() {
+        let words = "x/.adw.toml: unknown key 'agnt'; did you mean agent?";
+        let e = Evidence {
+            ending: Ending::Exited(2),
+            log_tail: vec![
+                "PHASE=build".into(),
+                format!("  error: {words}"),
+                "STATUS=failed".into(),
+            ],
+            ..evidence()
+        };
+        assert!(judge(&e).failure().unwrap().message.ends_with(words), "{:?}", judge(&e));
     }
 
     #[test]

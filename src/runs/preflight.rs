@@ -34,6 +34,7 @@ pub(crate) async fn preflight(ctx: &Ctx, project: &Project, row: &RunRow) -> Res
     check_scripts(project, &row.todo())?;
     check_disk(&project.state_root)?;
     let uv = check_uv(ctx, &env).await?;
+    project.check_choices().map_err(refuse)?;
     check_agent(project, &env)?;
     check_env(project, &env)?;
     check_forge(ctx, project, &env).await?;
@@ -184,12 +185,9 @@ fn check_agent(project: &Project, env: &BTreeMap<String, String>) -> Result<(), 
         return Ok(());
     }
     match project.agent().as_str() {
-        "patch" => Ok(()),
         "claude" => need("agent claude", claude),
         "codex" => need("agent codex", env.get("CODEX_PATH").map_or("codex", String::as_str)),
-        "command" if project.agent_command().is_some() => Ok(()),
-        "command" => Err(refuse("agent: agent = \"command\" needs agent_command".into())),
-        other => Err(refuse(format!("agent: {other:?} is none of patch, claude, codex, command"))),
+        _ => Ok(()),
     }
 }
 
@@ -263,11 +261,7 @@ async fn check_forge(
     project: &Project,
     env: &BTreeMap<String, String>,
 ) -> Result<(), Failure> {
-    let wants_gh = match project.forge().as_str() {
-        "github" => true,
-        "local" => false,
-        other => return Err(refuse(format!("forge: {other:?} is neither local nor github"))),
-    };
+    let wants_gh = project.forge() == "github";
     // The scripts of others comment on the issue all the way, and die of a comment that fails.
     let theirs =
         project.profile.required_tools.iter().any(|t| t == "gh") && !env.contains_key("GITHUB_PAT");

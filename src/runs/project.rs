@@ -94,6 +94,18 @@ impl Project {
         })
     }
 
+    /// This project with its `.adw.toml` as it is now; `None` where that is as it was.
+    ///
+    /// # Errors
+    /// [`RunsError::BadProject`] where the file cannot be read.
+    pub fn reread(&self) -> Result<Option<Project>, RunsError> {
+        let file = read_project_file(&self.root).map_err(|problem| RunsError::BadProject {
+            path: self.root.display().to_string(),
+            problem,
+        })?;
+        Ok((file != self.file).then(|| Project { file, ..self.clone() }))
+    }
+
     fn setting(&self, own: Option<&String>, key: &str) -> Option<String> {
         own.cloned().or_else(|| self.file.get(key).cloned()).filter(|v| !v.is_empty())
     }
@@ -127,6 +139,28 @@ impl Project {
     #[must_use]
     pub fn forge(&self) -> String {
         self.setting(self.config.forge.as_ref(), "forge").unwrap_or_else(|| "local".into())
+    }
+
+    /// Whether agent and forge are ones that there are.
+    ///
+    /// # Errors
+    /// A sentence that names the setting and what it may be.
+    pub fn check_choices(&self) -> Result<(), String> {
+        let agent = self.agent();
+        match agent.as_str() {
+            _ if self.profile.name != "adwd" => {}
+            "command" if self.agent_command().is_none() => {
+                return Err("agent: agent = \"command\" needs agent_command".into());
+            }
+            "patch" | "claude" | "codex" | "command" => {}
+            _ => {
+                return Err(format!("agent: {agent:?} is none of patch, claude, codex, command"));
+            }
+        }
+        match self.forge().as_str() {
+            "github" | "local" => Ok(()),
+            other => Err(format!("forge: {other:?} is neither local nor github")),
+        }
     }
 
     /// Folder of the state files.
@@ -204,6 +238,12 @@ impl Project {
     }
 }
 
+/// Whether two paths are one folder, symbolic links resolved.
+#[must_use]
+pub fn is_same(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 fn named_profile(
     config: &Config,
     name: &str,
@@ -242,7 +282,11 @@ fn read_project_file(root: &Path) -> Result<BTreeMap<String, String>, String> {
         ));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let table: toml::Table = text.parse().map_err(|e| format!("{}: {e}", path.display()))?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+        // Its own display draws the place over several lines.
+        let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        format!("{} line {line}: {}", path.display(), e.message())
+    })?;
     Ok(table.into_iter().map(|(k, v)| (k, plain(&v))).collect())
 }
 

@@ -69,7 +69,7 @@ pub(super) async fn resume(
             row.status
         )));
     }
-    let project = ctx.wanted_project(Some(&row.project))?;
+    let project = ctx.project_for_work(Some(&row.project))?;
     let mut asked = row.phases();
     if let Some(phase) = from_phase {
         let phase = trigger::known_phase(&project, phase)?;

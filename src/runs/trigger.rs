@@ -74,7 +74,7 @@ fn validate(ctx: &Ctx, request: TriggerRequest) -> Result<Valid, RunsError> {
             ));
         }
     }
-    let project = ctx.wanted_project(request.project.as_deref())?;
+    let project = ctx.project_for_work(request.project.as_deref())?;
     let phases = match &request.phases {
         None => project.profile.sequence.clone(),
         Some(list) if list.is_empty() => {
@@ -331,7 +331,7 @@ pub(super) async fn trigger_phase(
     request: TriggerRequest,
 ) -> Result<Triggered, RunsError> {
     const TOOL: &str = "trigger_adw_phase";
-    let project = ctx.wanted_project(request.project.as_deref())?;
+    let project = ctx.project_for_work(request.project.as_deref())?;
     let phase = known_phase(&project, phase)?;
     let first = project.profile.phases.first().is_some_and(|p| p.name == phase);
     let fresh = first && request.adw_id.is_none();

@@ -179,3 +179,61 @@ async fn which_project_must_be_clear() {
     world.cli(&["state", "nobody"]).await.with_code(5);
     assert_eq!(shop.remote_branches(), Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_file_is_read_when_work_is_asked_for() {
+    let world = World::new().await;
+    let repo = world.repo("shop");
+    let mut daemon = world.daemon().await;
+    let trigger = ["trigger", "1", "--wait", "--json"];
+    world.cli_in(&repo.root, &["project", "add", "."]).await.with_code(0);
+
+    // Edited while the daemon runs: what it says counts, for the daemon as for the scripts.
+    repo.write(".adw.toml", "remote = \"elsewhere\"\n");
+    let run = world.cli_in(&repo.root, &trigger).await.with_code(1).json();
+    assert_eq!(run["failure"]["class"], "preflight");
+    assert!(run["failure"]["message"].as_str().unwrap().contains("elsewhere"), "{run:#}");
+    repo.write(".adw.toml", "agnt = \"patch\"\n");
+    let run = world.cli_in(&repo.root, &trigger).await.with_code(1).json();
+    assert!(run["failure"]["message"].as_str().unwrap().contains("did you mean agent"), "{run:#}");
+
+    // Broken, also over a restart, it is named; mended, the project is served as before.
+    repo.write(".adw.toml", "agent = [\n");
+    for _ in 0..2 {
+        let said = world.cli_in(&repo.root, &trigger).await.with_code(4).json();
+        assert_eq!(said["error"]["code"], "bad_project");
+        assert!(said["error"]["message"].as_str().unwrap().contains(".adw.toml line 1"), "{said}");
+        daemon.restart().await;
+    }
+    repo.write(".adw.toml", "");
+    let run = world.cli_in(&repo.root, &trigger).await.with_code(0).json();
+    assert_eq!(run["project"], "shop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_whose_folder_is_gone_keeps_its_name_until_it_is_removed() {
+    let world = World::new().await;
+    let (old, new) = (world.repo("a/shop"), world.repo("b/shop"));
+    let mut daemon = world.daemon().await;
+    world.cli_in(&old.root, &["project", "add", "."]).await.with_code(0);
+    std::fs::remove_dir_all(&old.root).unwrap();
+    daemon.restart().await;
+    let added = world.cli_in(&new.root, &["project", "add", ".", "--json"]).await.with_code(0);
+    assert_eq!(added.json()["name"], "shop-2");
+    world.cli(&["project", "remove", "shop"]).await.with_code(0);
+    world.cli(&["project", "remove", "shop"]).await.with_code(5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configured_project_is_never_served_without_its_settings() {
+    let world = World::new().await;
+    let repo = world.repo("shop");
+    let mut daemon = world.daemon().await;
+    world.cli_in(&repo.root, &["project", "add", "."]).await.with_code(0);
+    world.serve(&repo, "profile = \"kotadb\"");
+    daemon.restart().await;
+    let said = world.cli_in(&repo.root, &["trigger", "1", "--json"]).await.with_code(4).json();
+    assert_eq!(said["error"]["code"], "bad_project");
+    assert!(said["error"]["message"].as_str().unwrap().contains("kotadb"), "{said}");
+    world.cli(&["config", "check"]).await.with_code(2);
+}
