@@ -218,7 +218,7 @@ pub async fn logs(cx: &Cx, given: Logs) -> Result<u8, Fail> {
         return one_log(cx, &client, &given).await;
     }
     tokio::select! {
-        ended = follow(cx, &client, &given) => ended,
+        ended = follow(cx, client, &given) => ended,
         _ = tokio::signal::ctrl_c() => Err(Fail::interrupted(format!("stopped following; run {} goes on", given.id))),
     }
 }
@@ -264,56 +264,78 @@ fn first_page(given: &Logs) -> serde_json::Map<String, serde_json::Value> {
     ])
 }
 
-/// Shows what is added until the attempt has ended and, without `--phase`, the run too.
-async fn follow(cx: &Cx, client: &Client, given: &Logs) -> Result<u8, Fail> {
+/// Shows what is added until the attempt has ended and, without `--phase`, the run too. A daemon
+/// that restarts meanwhile is waited for.
+async fn follow(cx: &Cx, first: Client, given: &Logs) -> Result<u8, Fail> {
+    let mut client = first;
     let mut asked = first_page(given);
     // The log that is shown, and whether all of it was.
     let mut shown: Option<(String, i64)> = None;
     loop {
-        let page: LogPage = match client.call("get_adw_logs", asked.clone()).await {
-            Ok(page) => page,
-            // Before its first phase a run has no log yet.
-            Err(error) => {
-                let fail = Fail::from(error);
-                let run: RunView = client.call("get_adw_state", about(&given.id)).await?;
-                if fail.code != "wrong_state" || run.status.is_terminal() {
-                    return Err(fail);
-                }
-                tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
-                continue;
+        match follow_on(cx, &client, given, &mut asked, &mut shown).await {
+            Ok(None) => {}
+            Ok(Some(code)) => return Ok(code),
+            Err(fail) if fail.code == "connection" || fail.code == "stopping" => {
+                cx.out.note("the daemon went away; waiting for it to come back");
+                client = reconnect(cx).await?;
             }
-        };
-        show_page(cx, given, &page, &mut shown);
-        if cx.out.is_gone() {
-            return Ok(exit::OK);
+            Err(fail) => return Err(fail),
         }
-        let mut after = arguments(vec![
-            ("adw_id", Some(json!(given.id))),
-            ("phase", given.phase.as_ref().map(|p| json!(p))),
-            ("after", Some(json!(page.next))),
-            ("limit", Some(json!(PAGE_LINES))),
-        ]);
-        if !page.more && page.ended {
-            let run: RunView = client.call("get_adw_state", about(&given.id)).await?;
-            match next_log(&run, &page, given.phase.as_deref()) {
-                Next::Nothing => {
-                    return Ok(if ended_badly(run.status) { exit::FAILED } else { exit::OK });
-                }
-                Next::Wait => {}
-                Next::Phase(phase) => {
-                    after = arguments(vec![
-                        ("adw_id", Some(json!(given.id))),
-                        ("phase", Some(json!(phase))),
-                        ("limit", Some(json!(PAGE_LINES))),
-                    ]);
-                }
-            }
-        }
-        if !page.more {
-            tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
-        }
-        asked = after;
     }
+}
+
+/// One page; the exit code where it was the last one.
+async fn follow_on(
+    cx: &Cx,
+    client: &Client,
+    given: &Logs,
+    asked: &mut serde_json::Map<String, serde_json::Value>,
+    shown: &mut Option<(String, i64)>,
+) -> Result<Option<u8>, Fail> {
+    let page: LogPage = match client.call("get_adw_logs", asked.clone()).await {
+        Ok(page) => page,
+        // Before its first phase a run has no log yet.
+        Err(error) => {
+            let fail = Fail::from(error);
+            let run: RunView = client.call("get_adw_state", about(&given.id)).await?;
+            if fail.code != "wrong_state" || run.status.is_terminal() {
+                return Err(fail);
+            }
+            tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
+            return Ok(None);
+        }
+    };
+    show_page(cx, given, &page, shown);
+    if cx.out.is_gone() {
+        return Ok(Some(exit::OK));
+    }
+    // Before anything else is asked: what was shown is not shown again, whatever fails.
+    *asked = arguments(vec![
+        ("adw_id", Some(json!(given.id))),
+        ("phase", given.phase.as_ref().map(|p| json!(p))),
+        ("after", Some(json!(page.next))),
+        ("limit", Some(json!(PAGE_LINES))),
+    ]);
+    if !page.more && page.ended {
+        let run: RunView = client.call("get_adw_state", about(&given.id)).await?;
+        match next_log(&run, &page, given.phase.as_deref()) {
+            Next::Nothing => {
+                return Ok(Some(if ended_badly(run.status) { exit::FAILED } else { exit::OK }));
+            }
+            Next::Wait => {}
+            Next::Phase(phase) => {
+                *asked = arguments(vec![
+                    ("adw_id", Some(json!(given.id))),
+                    ("phase", Some(json!(phase))),
+                    ("limit", Some(json!(PAGE_LINES))),
+                ]);
+            }
+        }
+    }
+    if !page.more {
+        tokio::time::sleep(Duration::from_millis(FOLLOW_MS)).await;
+    }
+    Ok(None)
 }
 
 fn show_page(cx: &Cx, given: &Logs, page: &LogPage, shown: &mut Option<(String, i64)>) {
