@@ -71,7 +71,7 @@ def extract(body: str, number: str) -> str:
     if not chosen:
         raise unusable(
             f"issue {number} carries no unified diff; put one in a ```diff block or choose an agent "
-            "(ADW_AGENT=claude|codex|command)"
+            "(agent = \"claude\" in .adw.toml)"
         )
     for text in chosen:
         if not looks_like_diff(text):
