@@ -234,7 +234,7 @@ def need_remote(cwd: str, remote: str) -> str:
     """Return the remote's URL or fail with the code for "no remote"."""
     url = remote_url(cwd, remote)
     if not url:
-        message = f"there is no git remote {remote!r}; add it (git remote add {remote} URL), or set remote in .adw.toml"
+        message = f"there is no git remote {remote!r}; git remote add {remote} URL, or name another in .adw.toml"
         raise AdwError(NO_REMOTE, "git", message)
     return url
 

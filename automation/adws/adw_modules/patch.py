@@ -71,7 +71,7 @@ def extract(body: str, number: str) -> str:
     if not chosen:
         raise unusable(
             f"issue {number} carries no unified diff; put one in a ```diff block or choose an agent "
-            "(agent = \"claude\" in .adw.toml)"
+            '(agent = "claude" in .adw.toml)'
         )
     for text in chosen:
         if not looks_like_diff(text):
