@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::mcp_support::{Client, ok, refused};
 use crate::world::snapshot::assert_same;
-use crate::world::{Agent, Repo, World, wait_removed, wait_status};
+use crate::world::{Agent, Repo, SOON, World, eventually, state, wait_removed, wait_status};
 
 const TRIGGER: &str = "trigger_adw_workflow";
 
@@ -111,7 +111,16 @@ async fn a_request_made_twice_is_one_run(world: World) {
     assert_eq!(first["already_running"], false, "{first:#}");
     world.at_gate("plan").await;
 
-    let before = world.settled_snapshot(&[&repo]).await;
+    // The phase stands still at its gate; once the daemon has stored the last state that it wrote,
+    // nothing moves any more.
+    let file = repo.root.join(format!("automation/agents/{id}/adw_state.json"));
+    eventually("the daemon has stored the state of the waiting phase", SOON, async || {
+        let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let run = state(&client, &id).await;
+        if run["state"] == written { Ok(()) } else { Err(run["state"].to_string()) }
+    })
+    .await;
+    let before = world.snapshot(&[&repo]).await;
     let again = ok(&client, TRIGGER, asked.clone()).await;
     assert_eq!((&again["adw_id"], &again["already_running"]), (&json!(id), &json!(false)));
     for joins in [json!({ "issue_number": 1 }), json!({ "issue_number": "1", "adw_id": id })] {

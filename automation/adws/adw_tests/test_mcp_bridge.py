@@ -123,9 +123,9 @@ def test_analysis(several: Project) -> None:
     assert data["summary"]["total_runs"] == 8
     assert data["outcomes"]["completed"] == 2
     assert data["outcomes"]["failed_at_build"] == 1
-    assert data["outcomes"]["lost"] == 1
+    assert data["outcomes"]["lost"] == 2, "in a phase and between two, without a living process"
     assert data["failure_phases"] == {"build": 1}
-    assert data["failure_classes"] == {"git": 1, "lost": 1}
+    assert data["failure_classes"] == {"git": 1, "lost": 2}
     assert data["triggers"]["mcp"] == {"total": 1, "completed": 1, "failed": 0, "skipped": 0, "success_rate": 100.0}
     assert data["durations"]["plan"]["count"] == 1
     assert data["usage"]["agent_calls"] == 3

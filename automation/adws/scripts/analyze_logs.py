@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -36,11 +37,16 @@ def percentile(values: list[float], share: float) -> float:
     return round(ordered[int(rank)], 3)
 
 
+def lost_between_phases(item: Entry) -> Entry:
+    """Count a run that stopped between two phases as lost: it has no end and no process (spec/adw.md §7)."""
+    return replace(item, status="lost") if item.status == "in_progress" else item
+
+
 def outcome(item: Entry) -> str:
     """Return how a run went, in the words of the report."""
     if item.status == "failed":
         return f"failed_at_{item.phase or 'unknown'}"
-    return "in_progress" if item.status in {"running", "pending", "in_progress"} else item.status
+    return "in_progress" if item.status in {"running", "pending"} else item.status
 
 
 def attempts(log_root: str, project: str, env: str, adw_id: str) -> list[Report]:
@@ -183,7 +189,7 @@ def report(everything: list[Entry], options: Report) -> Report:
     now = time.time()
     env, hours = options["env"], options["hours"]
     items = [
-        item
+        lost_between_phases(item)
         for item in everything
         if item.stamp >= now - hours * 3600 and str(item.state.get("env") or "local") == env
     ]

@@ -74,20 +74,3 @@ fn walk(path: &Path, all: &mut Snapshot) {
         all.insert(path.display().to_string(), String::from_utf8_lossy(&content).into_owned());
     }
 }
-
-impl World {
-    /// A snapshot of a world that has come to rest: what the daemon observes of a waiting phase it
-    /// stores a moment after the phase is seen to wait.
-    pub async fn settled_snapshot(&self, repos: &[&Repo]) -> Snapshot {
-        let last = std::sync::Mutex::new(Snapshot::new());
-        super::eventually("nothing changes any more", super::SOON, async || {
-            let now = self.snapshot(repos).await;
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-            let then = self.snapshot(repos).await;
-            *last.lock().unwrap() = then.clone();
-            if now == then { Ok(()) } else { Err("it still changes".to_owned()) }
-        })
-        .await;
-        last.into_inner().unwrap()
-    }
-}
