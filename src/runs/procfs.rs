@@ -95,7 +95,11 @@ pub fn cgroup_of(start: &StartRecord) -> Option<&Path> {
 /// these.
 #[must_use]
 pub fn orphans(attempt: &Path, start: &StartRecord) -> Vec<Process> {
-    if start.boot_id != boot_id() {
+    // No monitor has such a number. Session 0 is that of the kernel, of init and of whatever init
+    // (or a parent outside this container) started without a session of its own: a damaged record
+    // must not make all of these ours.
+    let impossible = start.monitor.pid <= 1;
+    if impossible || start.boot_id != boot_id() {
         return vec![];
     }
     let all = all();
@@ -139,17 +143,29 @@ mod tests {
         assert!(!boot_id().is_empty());
     }
 
+    fn record(monitor: i32, boot_id: String) -> StartRecord {
+        StartRecord {
+            schema: 1,
+            monitor: Identity { pid: monitor, start_ticks: 0 },
+            child: None,
+            cgroup: None,
+            boot_id,
+            started_at: crate::clock::Millis(0),
+        }
+    }
+
     #[test]
     fn nothing_of_another_boot_lives() {
         let me = process(i32::try_from(std::process::id()).unwrap()).unwrap();
-        let start = StartRecord {
-            schema: 1,
-            monitor: Identity { pid: me.session, start_ticks: 0 },
-            child: None,
-            cgroup: None,
-            boot_id: "another".into(),
-            started_at: crate::clock::Millis(0),
-        };
-        assert!(orphans(Path::new("/x"), &start).is_empty());
+        assert!(orphans(Path::new("/x"), &record(me.session, "another".into())).is_empty());
+    }
+
+    #[test]
+    fn a_record_with_a_number_that_no_monitor_has_claims_nobody() {
+        // Kernel threads and init are in session 0, and so is CI where init starts it.
+        assert!(all().iter().any(|p| p.session == 0 || p.id.pid == 1));
+        for monitor in [-1, 0, 1] {
+            assert!(orphans(Path::new("/x"), &record(monitor, boot_id())).is_empty(), "{monitor}");
+        }
     }
 }

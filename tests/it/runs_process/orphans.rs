@@ -3,7 +3,8 @@
 #![allow(clippy::disallowed_methods)]
 
 use adwd::runs::process::{end_orphans, launch_monitor};
-use adwd::runs::records::{MARK, Probe};
+use adwd::runs::procfs;
+use adwd::runs::records::{Identity, MARK, Probe};
 
 use super::attempt::{Attempt, lives, until};
 
@@ -52,23 +53,36 @@ async fn a_stranger_is_never_touched() {
     attempt.start().await;
     attempt.sign("up");
     let mut start = attempt.kill_monitor();
-    // A stranger that has the marks of another attempt, and the numbers of this one by accident.
+    // A stranger that has the marks of another attempt, and the numbers of this one by accident:
+    // it leads a session of that number. Of its own, never the test's: that would be everybody's
+    // where the tests run in session 0.
     let other = attempt.dir().with_file_name("other");
-    let mut stranger =
-        std::process::Command::new("sleep").arg("1000").env(MARK, &other).spawn().unwrap();
-    let pid = i32::try_from(stranger.id()).unwrap();
-    let recycled = adwd::runs::records::Identity { pid, start_ticks: 1 };
+    let mut stranger = std::process::Command::new("setsid")
+        .args(["--wait", "sleep", "1000"])
+        .env(MARK, &other)
+        .spawn()
+        .unwrap();
+    let wrapper = i32::try_from(stranger.id()).unwrap();
+    let sleeper = until("a session of the stranger's", || {
+        let below = procfs::descendants(wrapper).into_iter().map(|p| p.id.pid);
+        let led = below
+            .chain([wrapper])
+            .find(|pid| procfs::process(*pid).is_some_and(|p| p.session == *pid))?;
+        procfs::process(led).map(|p| p.id)
+    });
+    let recycled = Identity { pid: sleeper.pid, start_ticks: 1 };
     std::fs::write(attempt.cwd().join("go"), "").unwrap();
     until("end of the tree", || matches!(attempt.probe(), Probe::Vanished(_)).then_some(()));
     assert_eq!(end_orphans(&attempt.dir(), &start, 100).await, 0);
     start.child = Some(recycled);
-    start.monitor = adwd::runs::records::Identity {
-        pid: nix::unistd::getsid(None).unwrap().as_raw(),
-        start_ticks: 1,
-    };
+    start.monitor = recycled;
     assert_eq!(end_orphans(&attempt.dir(), &start, 100).await, 0);
-    assert!(stranger.try_wait().unwrap().is_none(), "a stranger was ended");
-    stranger.kill().unwrap();
+    assert!(lives(sleeper), "a stranger was ended");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(sleeper.pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
     stranger.wait().unwrap();
 }
 
