@@ -9,9 +9,11 @@ use serde_json::{Map, Value, json};
 use super::{Findings, Visit};
 use crate::client::Client;
 use crate::runs::RunPage;
+use crate::runs::git::Git;
 use crate::runs::profile::ScriptsFrom;
 use crate::runs::project::Project;
-use crate::{automation, tool};
+use crate::runs::worktree::{Discard, Listed, Worktrees};
+use crate::{automation, limits, tool};
 
 const GIT_LIMIT_MS: u64 = 30_000;
 /// A `worktree add` that is under way is younger than this; what is older was killed.
@@ -27,11 +29,7 @@ struct Repo<'a> {
 impl Repo<'_> {
     /// Runs git; an error is its last words.
     async fn git(&self, args: &[&str]) -> Result<String, String> {
-        self.git_in(self.root, args).await
-    }
-
-    async fn git_in(&self, folder: &Path, args: &[&str]) -> Result<String, String> {
-        let done = tool::run(&self.git, args, folder, &self.env, GIT_LIMIT_MS).await?;
+        let done = tool::run(&self.git, args, self.root, &self.env, GIT_LIMIT_MS).await?;
         if done.code == Some(0) { Ok(done.stdout) } else { Err(done.stderr) }
     }
 }
@@ -69,12 +67,14 @@ pub(super) async fn examine(
     };
     found.ok("profile", format!("{}: {}", project.profile.name, project.profile_reason));
     scripts(visit, &project, found);
-    killed_adds(visit, &repo, found).await;
-    let sound = worktree_list(visit, &repo, found).await;
+    let trees_dir = project.trees_dir();
+    let trees = Worktrees::new(Git::new(root, visit.child_env()), trees_dir.clone());
+    let trees_dir = trees_dir.canonicalize().unwrap_or(trees_dir);
+    let sound = worktree_list(visit, &repo, &trees, &trees_dir, found).await;
     tell("asking the remote");
     base(visit, &repo, &project, found).await;
     if let Some(listed) = sound {
-        strays(visit, &repo, &project, &listed, found).await;
+        strays(visit, &trees, &project, &listed, found).await;
     }
 }
 
@@ -117,13 +117,96 @@ fn scripts(visit: &Visit<'_>, project: &Project, found: &mut Findings) {
     }
 }
 
+/// What crashes left in the repository's list of worktrees. Mended is what is ours, and what makes
+/// git fail everywhere; a worktree of the user's is never forgotten: its disk may only be away.
+async fn worktree_list(
+    visit: &Visit<'_>,
+    repo: &Repo<'_>,
+    trees: &Worktrees,
+    trees_dir: &Path,
+    found: &mut Findings,
+) -> Option<Vec<Listed>> {
+    let before = leftovers(repo, trees, trees_dir).await;
+    let mut problem = None;
+    if visit.fix {
+        // The same mending as the daemon's, under the same lock: what git is at work on stays.
+        let limit = Duration::from_millis(limits::GIT_REPAIR_MS);
+        problem = match tokio::time::timeout(limit, trees.mended()).await {
+            Ok(done) => done.err().map(|error| error.to_string()),
+            Err(_) => Some(format!("git or a daemon is at work here for {} s", limit.as_secs())),
+        };
+    }
+    let after = if visit.fix { leftovers(repo, trees, trees_dir).await } else { before.clone() };
+    for left in before.iter().filter(|left| !after.contains(left)) {
+        found.fixed("worktrees", left.text.clone());
+    }
+    for left in &after {
+        let why = problem.as_ref().map(|p| format!("; {p}")).unwrap_or_default();
+        let text = format!("{}{why}", left.text);
+        if left.ours || left.poison {
+            found.fail("worktrees", text, "`adwd doctor --fix`; else look below .git/worktrees");
+        } else {
+            found.warn("worktrees", text, left.remedy.clone());
+        }
+    }
+    let listed = trees.list().await.ok()?;
+    let away = listed.iter().filter(|w| w.prunable && !w.path.starts_with(trees_dir)).count();
+    let note = match away {
+        0 => String::new(),
+        n => format!(
+            ", {n} of yours whose folder is away (left alone; `git worktree prune` forgets them)"
+        ),
+    };
+    if after.is_empty() {
+        found.ok("worktrees", format!("{} registered{note}", listed.len()));
+    }
+    Some(listed)
+}
+
+/// Something that a crash left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Left {
+    text: String,
+    remedy: String,
+    ours: bool,
+    poison: bool,
+}
+
+async fn leftovers(repo: &Repo<'_>, trees: &Worktrees, trees_dir: &Path) -> Vec<Left> {
+    let mut all = half_made(repo, trees_dir).await;
+    match trees.list().await {
+        Err(error) => all.push(Left {
+            text: format!(
+                "git cannot list worktrees: a crash spoiled the repository ({})",
+                error.message
+            ),
+            remedy: String::new(),
+            ours: false,
+            poison: true,
+        }),
+        Ok(listed) => {
+            let gone = listed
+                .iter()
+                .filter(|w| w.prunable && w.locked.is_none() && w.path.starts_with(trees_dir));
+            all.extend(gone.map(|w| Left {
+                text: format!("the folder of {} is gone", w.path.display()),
+                remedy: String::new(),
+                ours: true,
+                poison: false,
+            }));
+        }
+    }
+    all
+}
+
 /// What a killed `git worktree add` leaves: an admin folder that is locked as `initializing`, which
-/// `prune` skips and `remove --force` refuses.
-async fn killed_adds(visit: &Visit<'_>, repo: &Repo<'_>, found: &mut Findings) {
+/// `prune` skips and `remove --force` refuses. One that is young, or not ours, may be at work.
+async fn half_made(repo: &Repo<'_>, trees_dir: &Path) -> Vec<Left> {
     let Ok(common) = repo.git(&["rev-parse", "--path-format=absolute", "--git-common-dir"]).await
     else {
-        return;
+        return vec![];
     };
+    let mut all = vec![];
     let folder = Path::new(common.trim()).join("worktrees");
     for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
         let lock = entry.path().join("locked");
@@ -136,94 +219,19 @@ async fn killed_adds(visit: &Visit<'_>, repo: &Repo<'_>, found: &mut Findings) {
         if !is_initializing || !is_old {
             continue;
         }
+        let tree = std::fs::read_to_string(entry.path().join("gitdir")).ok();
+        let tree = tree.as_deref().and_then(|text| Path::new(text.trim()).parent());
+        let ours = tree.is_some_and(|tree| tree.starts_with(trees_dir));
         let name = entry.file_name().to_string_lossy().into_owned();
-        let text = format!("a killed `git worktree add` left {name} half made");
-        if !visit.fix {
-            found.fail(
-                "worktrees",
-                text,
-                "`adwd doctor --fix` takes it away (it never held a commit)",
-            );
-            continue;
-        }
-        let tree = std::fs::read_to_string(entry.path().join("gitdir")).ok().and_then(|text| {
-            Path::new(text.trim()).parent().map(|folder| folder.display().to_string())
+        let path = tree.map_or_else(|| name.clone(), |tree| tree.display().to_string());
+        all.push(Left {
+            text: format!("a killed `git worktree add` left {name} half made"),
+            remedy: format!(
+                "not ours; if no git is at work in it: `git worktree remove -f -f {path}`"
+            ),
+            ours,
+            poison: false,
         });
-        if let Some(tree) = &tree {
-            let _ = repo.git(&["worktree", "remove", "-f", "-f", tree]).await;
-        }
-        let gone = !entry.path().exists() || std::fs::remove_dir_all(entry.path()).is_ok();
-        if gone {
-            found.fixed("worktrees", text);
-        } else {
-            found.fail("worktrees", text, format!("remove {} by hand", entry.path().display()));
-        }
-    }
-}
-
-/// The registered worktrees; `None` where the repository is poisoned and was not mended.
-async fn worktree_list(
-    visit: &Visit<'_>,
-    repo: &Repo<'_>,
-    found: &mut Findings,
-) -> Option<Vec<Listed>> {
-    let list = &["worktree", "list", "--porcelain"];
-    let mut text = repo.git(list).await;
-    if let Err(error) = &text {
-        let what = format!(
-            "git cannot list worktrees ({error}): a killed `worktree add` poisoned the repository"
-        );
-        if !visit.fix {
-            found.fail("worktrees", what, "`adwd doctor --fix`, or `git worktree prune`");
-            return None;
-        }
-        let _ = repo.git(&["worktree", "prune"]).await;
-        text = repo.git(list).await;
-        match &text {
-            Ok(_) => found.fixed("worktrees", what),
-            Err(error) => {
-                found.fail(
-                    "worktrees",
-                    format!("{what}; prune did not help: {error}"),
-                    "look below .git/worktrees",
-                );
-                return None;
-            }
-        }
-    }
-    let listed = parse_list(&text.unwrap_or_default());
-    let prunable = listed.iter().filter(|w| w.prunable).count();
-    if prunable == 0 {
-        found.ok("worktrees", format!("{} registered", listed.len()));
-    } else if visit.fix && repo.git(&["worktree", "prune"]).await.is_ok() {
-        found.fixed("worktrees", format!("{prunable} whose folder is gone"));
-    } else {
-        found.warn(
-            "worktrees",
-            format!("{prunable} whose folder is gone"),
-            "`adwd doctor --fix`, or `git worktree prune`",
-        );
-    }
-    Some(listed)
-}
-
-/// One worktree, as git lists it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Listed {
-    path: PathBuf,
-    prunable: bool,
-    locked: bool,
-}
-
-fn parse_list(text: &str) -> Vec<Listed> {
-    let mut all: Vec<Listed> = Vec::new();
-    for line in text.lines() {
-        if let Some(path) = line.strip_prefix("worktree ") {
-            all.push(Listed { path: path.into(), ..Listed::default() });
-        } else if let Some(last) = all.last_mut() {
-            last.prunable |= line.starts_with("prunable");
-            last.locked |= line.starts_with("locked");
-        }
     }
     all
 }
@@ -304,15 +312,15 @@ async fn remote_head(visit: &Visit<'_>, repo: &Repo<'_>, remote: &str) -> Option
 /// Worktrees below the project's tree folder that no run of the daemon owns.
 async fn strays(
     visit: &Visit<'_>,
-    repo: &Repo<'_>,
+    trees: &Worktrees,
     project: &Project,
     listed: &[Listed],
     found: &mut Findings,
 ) {
-    let trees = project.trees_dir();
-    let trees = trees.canonicalize().unwrap_or(trees);
+    let trees_dir = project.trees_dir();
+    let trees_dir = trees_dir.canonicalize().unwrap_or(trees_dir);
     let mut folders = BTreeSet::new();
-    for entry in std::fs::read_dir(&trees).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(&trees_dir).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
             folders.insert(entry.path());
         }
@@ -321,13 +329,13 @@ async fn strays(
         found.ok("strays", "no worktrees left behind");
         return;
     }
-    let Some(owned) = owned_trees(visit).await else {
+    let Some(owned) = owned_trees(visit, project).await else {
         found.warn(
             "strays",
             format!(
                 "{} worktrees below {}; no daemon runs to say whose they are",
                 folders.len(),
-                trees.display()
+                trees_dir.display()
             ),
             "`adwd serve`, then look again",
         );
@@ -338,47 +346,57 @@ async fn strays(
         found.ok("strays", format!("{} worktrees, each of a run", folders.len()));
     }
     for stray in strays {
-        let known = listed.iter().find(|w| &w.path == stray);
-        one_stray(visit, repo, stray, known, found).await;
+        if listed.iter().any(|w| &w.path == stray) {
+            one_stray(visit, trees, project, stray, found).await;
+        } else {
+            no_worktree(visit, stray, found);
+        }
+    }
+}
+
+/// A folder among the worktrees that git does not know.
+fn no_worktree(visit: &Visit<'_>, stray: &Path, found: &mut Findings) {
+    let path = stray.display().to_string();
+    let empty = std::fs::read_dir(stray).is_ok_and(|mut entries| entries.next().is_none());
+    if empty && visit.fix && std::fs::remove_dir(stray).is_ok() {
+        found.fixed("strays", format!("{path}: an empty folder"));
+    } else {
+        found.warn(
+            "strays",
+            format!("{path}: no worktree of this repository"),
+            "look into it, then remove it by hand",
+        );
     }
 }
 
 async fn one_stray(
     visit: &Visit<'_>,
-    repo: &Repo<'_>,
+    trees: &Worktrees,
+    project: &Project,
     stray: &Path,
-    known: Option<&Listed>,
     found: &mut Findings,
 ) {
     let path = stray.display().to_string();
-    let Some(known) = known else {
-        let empty = std::fs::read_dir(stray).is_ok_and(|mut entries| entries.next().is_none());
-        if empty && visit.fix && std::fs::remove_dir(stray).is_ok() {
-            found.fixed("strays", format!("{path}: an empty folder"));
-        } else {
-            found.warn(
-                "strays",
-                format!("{path}: no worktree of this repository"),
-                "look into it, then remove it by hand",
-            );
-        }
-        return;
+    let kept = if visit.fix {
+        // Asked again under the lock: a run by hand may have made it its own meanwhile.
+        let still_nobodys = async || match owned_trees(visit, project).await {
+            Some(owned) if !owned.contains(stray) => Ok(()),
+            _ => Err("a run uses it now".to_owned()),
+        };
+        let removed = trees.remove_unless(stray, Discard::Nothing, still_nobodys).await;
+        removed.err().map(|error| error.message)
+    } else {
+        trees.objection_to_removing(stray, Discard::Nothing).await
     };
-    let work = work_in(repo, stray, known).await;
-    match work {
-        Some(work) => found.warn(
+    match kept {
+        Some(why) => found.warn(
             "strays",
-            format!("{path}: of no known run, and {work}"),
+            format!("{path}: of no known run, and kept: {why}"),
             format!("save what you need, then `git worktree remove --force {path}`"),
         ),
-        None if visit.fix => match repo.git(&["worktree", "remove", &path]).await {
-            Ok(_) => found.fixed("strays", format!("{path}: of no known run, clean and pushed")),
-            Err(error) => found.warn(
-                "strays",
-                format!("{path}: {error}"),
-                format!("`git worktree remove {path}`"),
-            ),
-        },
+        None if visit.fix => {
+            found.fixed("strays", format!("{path}: of no known run, clean and pushed"))
+        }
         None => found.warn(
             "strays",
             format!("{path}: of no known run, clean and pushed"),
@@ -387,27 +405,13 @@ async fn one_stray(
     }
 }
 
-/// What would be lost with a worktree, in words; `None` where nothing would.
-async fn work_in(repo: &Repo<'_>, tree: &Path, known: &Listed) -> Option<&'static str> {
-    if known.locked {
-        return Some("locked: something may be at work in it");
-    }
-    match repo.git_in(tree, &["status", "--porcelain"]).await {
-        Ok(text) if text.trim().is_empty() => {}
-        Ok(_) => return Some("it holds changes that are not committed"),
-        Err(_) => return Some("git cannot say what it holds"),
-    }
-    match repo.git_in(tree, &["rev-list", "--count", "HEAD", "--not", "--remotes"]).await {
-        Ok(count) if count.trim() == "0" => None,
-        Ok(_) => Some("it holds commits that are not pushed"),
-        Err(_) => Some("git cannot say what it holds"),
-    }
-}
-
-/// The worktrees of all runs that the daemon knows; `None` where no daemon answers.
-async fn owned_trees(visit: &Visit<'_>) -> Option<BTreeSet<PathBuf>> {
+/// The worktrees of all runs that the daemon knows or that a state file names (a run by hand is
+/// known to the daemon a little later); `None` where no daemon answers.
+async fn owned_trees(visit: &Visit<'_>, project: &Project) -> Option<BTreeSet<PathBuf>> {
     let client = Client::connect(&visit.socket).await.ok()?;
-    let mut owned = BTreeSet::new();
+    let canonical = |path: PathBuf| path.canonicalize().unwrap_or(path);
+    let mut owned: BTreeSet<PathBuf> =
+        project.worktrees_of_states().into_iter().map(canonical).collect();
     let mut cursor: Option<String> = None;
     loop {
         let mut asked = Map::new();
@@ -421,26 +425,12 @@ async fn owned_trees(visit: &Visit<'_>) -> Option<BTreeSet<PathBuf>> {
             about.insert("adw_id".into(), json!(run.adw_id));
             let state: Value = client.call_value("get_adw_state", about).await.ok()?;
             if let Some(path) = state.get("worktree_path").and_then(Value::as_str) {
-                owned.insert(Path::new(path).canonicalize().unwrap_or_else(|_| path.into()));
+                owned.insert(canonical(path.into()));
             }
         }
         match page.next_cursor {
             Some(next) => cursor = Some(next),
             None => return Some(owned),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gits_list_is_read_with_its_marks() {
-        let text = "worktree /r\nHEAD abc\nbranch refs/heads/main\n\nworktree /r/t/one\nHEAD abc\nlocked adw 1\n\nworktree /r/t/two\nprunable gitdir file points to non-existent location\n";
-        let listed = parse_list(text);
-        assert_eq!(listed.len(), 3);
-        assert!(listed[1].locked && !listed[1].prunable);
-        assert!(listed[2].prunable && listed[2].path == Path::new("/r/t/two"));
     }
 }

@@ -11,6 +11,7 @@ use super::project::Project;
 use super::records::{self, Probe};
 use super::sql::{self, RunRow};
 use super::view::RunStatus;
+use super::worktree::Discard;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -26,7 +27,7 @@ pub(crate) async fn round(ctx: &Arc<Ctx>) {
         };
         let Some(last) = rows.last() else { return };
         after = last.seq;
-        for row in rows.iter().filter(|r| !ctx.is_put_off(&r.adw_id)) {
+        for row in &rows {
             if let Err(e) = clean(ctx, row).await {
                 tracing::warn!(adw_id = row.adw_id, "worktree stays for now: {e}");
             }
@@ -74,6 +75,9 @@ async fn clean(ctx: &Arc<Ctx>, row: &RunRow) -> Result<(), RunsError> {
     if !path.exists() {
         return gone(ctx, row).await;
     }
+    if ctx.is_put_off(&row.adw_id) {
+        return Ok(());
+    }
     match keep_ms(ctx, &project, row) {
         Some(keep) if ended.saturating_add(keep) <= ctx.now().0 => {}
         _ => return Ok(()),
@@ -93,7 +97,7 @@ async fn clean(ctx: &Arc<Ctx>, row: &RunRow) -> Result<(), RunsError> {
             Ok(Some(user)) => Err(format!("run {user} uses it")),
             Err(e) => Err(e.to_string()),
         };
-    match ctx.worktrees(&project).remove_unless(path, false, still_due).await {
+    match ctx.worktrees(&project).remove_unless(path, Discard::Nothing, still_due).await {
         Ok(()) => gone(ctx, row).await,
         Err(e) => {
             tracing::warn!(adw_id = row.adw_id, path = %path.display(), "worktree stays: {e}");

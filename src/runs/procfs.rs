@@ -51,6 +51,17 @@ pub fn all() -> Vec<Process> {
     entries.filter_map(|e| read_stat(e.file_name().to_str()?.parse().ok()?)).collect()
 }
 
+/// A living process whose working folder is `dir` or below it, where this user may see that.
+/// `dir` is without symbolic links, as the kernel tells working folders.
+#[must_use]
+pub fn working_in(dir: &Path) -> Option<i32> {
+    let there = |pid: i32| {
+        let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
+        cwd.is_ok_and(|cwd| cwd.starts_with(dir))
+    };
+    all().into_iter().map(|p| p.id.pid).find(|pid| there(*pid))
+}
+
 /// Every living descendant of `root`, without `root`.
 #[must_use]
 pub fn descendants(root: i32) -> Vec<Process> {
@@ -141,6 +152,14 @@ mod tests {
         assert!(descendants(own.parent).iter().any(|p| p.id == own.id));
         assert!(!descendants(me).iter().any(|p| p.id == own.id));
         assert!(!boot_id().is_empty());
+    }
+
+    #[test]
+    fn who_works_in_a_folder_is_found_by_its_working_folder() {
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        assert!(working_in(&here).is_some());
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(working_in(&dir.path().canonicalize().unwrap()), None);
     }
 
     fn record(monitor: i32, boot_id: String) -> StartRecord {

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, ProjectConfig};
+use crate::limits;
 
 use super::error::RunsError;
+use super::facts;
 use super::profile::{self, Profile, ScriptsFrom, WorktreeBy};
 
 /// How many bytes of a `.adw.toml` are read.
@@ -197,6 +199,18 @@ impl Project {
     #[must_use]
     pub fn state_file(&self, adw_id: &str) -> PathBuf {
         self.run_state_dir(adw_id).join("adw_state.json")
+    }
+
+    /// The worktrees that state files name, whoever's run they are of.
+    #[must_use]
+    pub fn worktrees_of_states(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.agents_dir()).into_iter().flatten().flatten();
+        let told = entries.take(limits::EXTERNAL_RUNS_COUNT).filter_map(|entry| {
+            let adw_id = entry.file_name().to_string_lossy().into_owned();
+            let state = facts::read_state(&self.state_file(&adw_id), &adw_id).ok()??;
+            state.text("worktree_path").map(PathBuf::from)
+        });
+        told.collect()
     }
 
     /// The script of a phase that is there.

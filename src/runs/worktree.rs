@@ -9,6 +9,9 @@
 
 mod exclude;
 mod mend;
+mod removal;
+
+pub use removal::Discard;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -226,6 +229,16 @@ impl Worktrees {
         Err(self.git.error(operation, message, Kind::Refused))
     }
 
+    /// Mends, and lists all worktrees of the repository, the main checkout first.
+    ///
+    /// # Errors
+    /// [`GitError`]; [`Kind::Poisoned`] where somebody else's record still spoils the repository.
+    pub async fn mended(&self) -> Result<Vec<Listed>, GitError> {
+        let held = self.lock().await?;
+        self.mend(&held).await?;
+        self.list_mended(&held).await
+    }
+
     /// All worktrees of the repository, the main checkout first.
     ///
     /// # Errors
@@ -278,90 +291,6 @@ impl Worktrees {
         strays.dedup();
         strays.retain(|p| !known.contains(p));
         Ok(strays)
-    }
-
-    /// Removes a worktree. Without `force` it is refused where something would be lost: changes
-    /// that are not committed, commits that no remote has, a lock of somebody's.
-    ///
-    /// # Errors
-    /// [`GitError`]; [`Kind::Refused`] names what would be lost.
-    pub async fn remove(&self, path: &Path, force: bool) -> Result<(), GitError> {
-        self.remove_unless(path, force, async || Ok(())).await
-    }
-
-    /// Like [`Worktrees::remove`], but asks once more under the lock whether it may still be done:
-    /// a run that goes on takes the same lock before it uses its worktree.
-    ///
-    /// # Errors
-    /// [`GitError`], or the objection.
-    pub async fn remove_unless(
-        &self,
-        path: &Path,
-        force: bool,
-        objection: impl AsyncFnOnce() -> Result<(), String>,
-    ) -> Result<(), GitError> {
-        const OPERATION: &str = "worktree remove";
-        self.only_ours(OPERATION, path)?;
-        let held = self.lock().await?;
-        objection().await.map_err(|why| self.git.error(OPERATION, why, Kind::Refused))?;
-        self.mend(&held).await?;
-        let here = canonical(path);
-        let found =
-            self.list_mended(&held).await?.into_iter().find(|l| l.path == here || l.path == path);
-        if !force {
-            let refuse = |message| Err(self.git.error(OPERATION, message, Kind::Refused));
-            if let Some(reason) = found.as_ref().and_then(|f| f.locked.as_ref()) {
-                return refuse(format!("{} is locked ({reason})", path.display()));
-            }
-            if path.exists() {
-                // Without this, git would answer for the checkout round the folder.
-                if found.is_none() {
-                    return refuse(format!(
-                        "{} is no worktree of this repository; look into it and remove it by hand",
-                        path.display()
-                    ));
-                }
-                self.nothing_to_lose(path).await?;
-            }
-        }
-        let mut removed = Ok(());
-        if found.is_some() {
-            let mut args = ["worktree", "remove", "--force", "--force"].map(OsStr::new).to_vec();
-            args.push(path.as_os_str());
-            removed = self.git.ok_holding(&args, &held.file).await.map(drop);
-        }
-        if path.exists() {
-            // git gives up at the first folder that it may not write to, or that is not empty.
-            let tree = path.to_path_buf();
-            self.blocking(OPERATION, move || mend::remove_tree(&tree)).await?;
-            removed = Ok(());
-        }
-        self.mend(&held).await?;
-        removed
-    }
-
-    async fn nothing_to_lose(&self, path: &Path) -> Result<(), GitError> {
-        let refuse = |message| Err(self.git.error("worktree remove", message, Kind::Refused));
-        let args = ["status", "--porcelain", "--untracked-files=normal"].map(OsStr::new);
-        let out = self.git.ok(path, &args).await?;
-        let status = out.stdout_text();
-        let lost: Vec<&str> = status.lines().filter(|l| !is_nobodys(l)).collect();
-        if let Some(first) = lost.first() {
-            return refuse(format!(
-                "{} has {} uncommitted change(s), such as {}",
-                path.display(),
-                lost.len(),
-                first.get(3..).unwrap_or(first).trim()
-            ));
-        }
-        let unpushed = self.git.unpushed_count(path).await?;
-        if unpushed > 0 {
-            return refuse(format!(
-                "{} has {unpushed} commit(s) that exist nowhere else",
-                path.display()
-            ));
-        }
-        Ok(())
     }
 
     /// Mends what a crash left: half-made worktrees, and records of folders that are gone.
@@ -419,14 +348,6 @@ impl Worktrees {
     }
 }
 
-/// Untracked leftovers of tools that are nobody's work: `uv run` leaves a lock file in a
-/// repository that has none, Python its caches.
-fn is_nobodys(status_line: &str) -> bool {
-    let Some(path) = status_line.strip_prefix("?? ") else { return false };
-    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
-    matches!(name, "uv.lock" | ".venv" | "__pycache__")
-}
-
 fn parse_list(text: &str) -> Vec<Listed> {
     let mut all: Vec<Listed> = vec![];
     for field in text.split('\0') {
@@ -458,15 +379,5 @@ mod tests {
         assert_eq!(all[0].branch.as_deref(), Some("main"));
         assert_eq!(all[1].locked.as_deref(), Some(mend::INITIALIZING));
         assert_eq!(all[1].path, Path::new("/r/t x"));
-    }
-
-    #[test]
-    fn only_leftovers_of_tools_are_nobodys() {
-        for line in ["?? uv.lock", "?? automation/uv.lock", "?? .venv/", "?? a/__pycache__/"] {
-            assert!(is_nobodys(line), "{line}");
-        }
-        for line in [" M uv.lock", "?? new.rs", "A  uv.lock", "?? a/", ""] {
-            assert!(!is_nobodys(line), "{line}");
-        }
     }
 }

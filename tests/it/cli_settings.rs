@@ -199,6 +199,47 @@ fn doctor_mends_what_a_killed_git_left_and_keeps_what_holds_work() {
     assert!(root.join("file").exists());
 }
 
+/// git in a repository; its words.
+#[allow(clippy::disallowed_methods)]
+fn git(root: &std::path::Path, args: &[&str]) -> String {
+    let who = ["-c", "user.name=t", "-c", "user.email=t@t"];
+    let done = std::process::Command::new("git").args(who).args(args).current_dir(root).output();
+    let done = done.unwrap();
+    assert!(done.status.success(), "git {args:?}: {done:?}");
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[test]
+fn doctor_forgets_no_worktree_of_the_users_and_stops_no_git_of_theirs() {
+    let world = World::new().with_path(&crate::cli_support::uv_folder());
+    let root = world.dir().join("shop");
+    repository(&root);
+    // One on a disk that is away just now, with a commit that nothing but its record holds.
+    let (disk, away) = (world.dir().join("disk"), world.dir().join("away"));
+    git(&root, &["worktree", "add", "-q", "--detach", disk.to_str().unwrap()]);
+    git(&disk, &["commit", "-q", "--allow-empty", "-m", "theirs"]);
+    let head = git(&disk, &["rev-parse", "HEAD"]);
+    std::fs::rename(&disk, &away).unwrap();
+    // One whose making takes long: the checkout of a large repository.
+    let making = world.dir().join("making");
+    git(&root, &["worktree", "add", "-q", "--detach", making.to_str().unwrap()]);
+    let lock = root.join(".git/worktrees/making/locked");
+    std::fs::write(&lock, "initializing").unwrap();
+    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&lock).unwrap().set_modified(hour_ago).unwrap();
+
+    let named = root.display().to_string();
+    let report = world.run(&["doctor", "--json", "--offline", "--fix", "--project", &named]).json();
+    let all = report["checks"].as_array().unwrap();
+    let told: Vec<_> = all.iter().filter(|c| c["check"] == "worktrees").collect();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!(told[0]["level"], "warn", "{told:#?}");
+    assert!(told[0]["mend"].as_str().unwrap().contains("not ours"), "{told:#?}");
+    assert!(making.join("file").exists() && lock.exists());
+    std::fs::rename(&away, &disk).unwrap();
+    assert_eq!(git(&disk, &["rev-parse", "HEAD"]), head);
+}
+
 #[test]
 fn the_units_are_what_systemd_understands_and_the_systems_one_scores_well() {
     let world = World::new();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use adwd::runs::git::{Git, Kind};
-use adwd::runs::worktree::Worktrees;
+use adwd::runs::worktree::{Discard, Worktrees};
 
 use crate::world::{Repo, World};
 
@@ -62,9 +62,10 @@ async fn an_objection_under_the_lock_keeps_a_worktree() {
     let trees = trees(&world, &repo);
     let ours = repo.root.join("automation/trees/ours");
     trees.add_detached(&ours, "main").await.unwrap();
-    let kept = trees.remove_unless(&ours, false, async || Err("run x uses it".into())).await;
+    let kept =
+        trees.remove_unless(&ours, Discard::Nothing, async || Err("run x uses it".into())).await;
     assert!(kept.unwrap_err().to_string().contains("run x uses it"));
     assert!(ours.join("README.md").exists());
-    trees.remove_unless(&ours, false, async || Ok(())).await.unwrap();
+    trees.remove_unless(&ours, Discard::Nothing, async || Ok(())).await.unwrap();
     assert!(!ours.exists());
 }

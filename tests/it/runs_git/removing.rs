@@ -1,8 +1,12 @@
 //! Removing worktrees: never what would be lost.
 
+// Tests may start processes; the ban is for the program.
+#![allow(clippy::disallowed_methods)]
+
 use std::os::unix::fs::PermissionsExt;
 
 use adwd::runs::git::Kind;
+use adwd::runs::worktree::Discard;
 
 use super::repo::{Repo, search_paths};
 
@@ -99,4 +103,54 @@ async fn force_removes_everything_below_the_folder_of_trees() {
     assert!(repo.worktrees().remove(&folder, false).await.is_err());
     repo.worktrees().remove(&folder, true).await.unwrap();
     assert!(!folder.exists());
+}
+
+#[tokio::test]
+async fn where_a_process_works_nothing_is_removed() {
+    let (repo, tree) = with_tree(&search_paths()[0]).await;
+    let mut shell = std::process::Command::new("sleep");
+    let mut shell = shell.arg("600").current_dir(tree.join("d1")).spawn().unwrap();
+    let error = repo.worktrees().remove(&tree, false).await.unwrap_err();
+    assert!(error.message.contains(&format!("process {} works", shell.id())), "{error}");
+    let forecast = repo.worktrees().objection_to_removing(&tree, Discard::Changes).await;
+    assert!(forecast.is_some_and(|why| why.contains("works in")));
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    assert_eq!(repo.worktrees().objection_to_removing(&tree, Discard::Nothing).await, None);
+    repo.worktrees().remove(&tree, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_can_be_given_up_and_commits_not() {
+    let (repo, tree) = with_tree(&search_paths()[0]).await;
+    let trees = repo.worktrees();
+    std::fs::write(tree.join("new.rs"), "x").unwrap();
+    repo.commit(&tree, "new.rs");
+    std::fs::write(tree.join("more.rs"), "x").unwrap();
+    let give_up = async || trees.remove_unless(&tree, Discard::Changes, async || Ok(())).await;
+    let error = give_up().await.unwrap_err();
+    assert!(error.message.contains("1 commit"), "{error}");
+    repo.git_in(&tree, &["push", "-q", "origin", "b"]);
+    give_up().await.unwrap();
+    assert!(!tree.exists());
+}
+
+#[tokio::test]
+async fn a_commit_that_only_a_submodule_has_is_kept() {
+    let (repo, tree) = with_tree(&search_paths()[0]).await;
+    let lib = Repo::new(&search_paths()[0], 1);
+    let url = lib.remote().display().to_string();
+    let allow = ["-c", "protocol.file.allow=always"];
+    let add = [&allow[..], &["submodule", "--quiet", "add", &url, "lib"]].concat();
+    repo.git_in(&tree, &add);
+    let inside = tree.join("lib");
+    repo.git_in(&inside, &["commit", "-q", "--allow-empty", "-m", "inside"]);
+    repo.git_in(&tree, &["add", "-A"]);
+    repo.git_in(&tree, &["commit", "-q", "-m", "with lib"]);
+    repo.git_in(&tree, &["push", "-q", "origin", "b"]);
+    let error = repo.worktrees().remove(&tree, false).await.unwrap_err();
+    assert!(error.message.contains("submodule"), "{error}");
+    repo.git_in(&inside, &["push", "-q", "origin", "HEAD:refs/heads/more"]);
+    repo.worktrees().remove(&tree, false).await.unwrap();
+    assert!(!tree.exists());
 }
