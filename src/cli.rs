@@ -4,6 +4,7 @@
 //! daemon: the shell has no powers that another client lacks.
 
 pub mod args;
+mod clean;
 mod control;
 pub mod fail;
 pub mod link;
@@ -139,6 +140,7 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Resume(given) => runs::resume(&cx, given).await,
         Command::Wait(given) => watch::command(&cx, given).await,
         Command::Project(given) => project::command(&cx, given).await,
+        Command::Clean(given) => clean::command(&cx, given).await,
         Command::Doctor(given) => examine(&cx, &given).await,
         Command::Config(given) => settings::config(&cx, &given),
         Command::Demo(given) => show(&cx, given).await,

@@ -77,14 +77,17 @@ pub struct Visit<'a> {
 
 impl Visit<'_> {
     /// The environment that a phase would get.
-    fn child_env(&self) -> BTreeMap<String, String> {
+    pub fn child_env(&self) -> BTreeMap<String, String> {
         let state_dir = &self.config.paths.state_dir;
         let own = crate::daemon::child_env(self.env.clone(), state_dir);
         launch::base_env(&own, &self.config.env_allow)
     }
 
     /// The project behind the repository: its entry in the configuration, or what stands for one.
-    fn project(&self, root: &Path) -> Result<Project, String> {
+    ///
+    /// # Errors
+    /// Why it could not be served.
+    pub fn project(&self, root: &Path) -> Result<Project, String> {
         let own = self.config.projects.iter().find(|p| is_same(&p.path, root)).cloned();
         let source = if own.is_some() { "config" } else { "command" };
         let entry = match own {

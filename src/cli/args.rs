@@ -144,6 +144,16 @@ Examples:
   adwd project detect .           what layout it has, and why; changes nothing"
     )]
     Project(Project),
+    /// Remove worktrees of ended runs before their time
+    #[command(after_help = "\
+Examples:
+  adwd clean --dry-run            what would go, and why the rest stays
+  adwd clean                      all that hold no changes; their branches stay
+  adwd clean 3f9a1c2e --discard-changes
+
+A worktree of a failed run goes by itself after worktrees.keep_failed_days, once its commits are
+pushed. One with a commit that is on no branch and no remote, or in which a process works, never goes.")]
+    Clean(Clean),
     /// Check this machine and a project, and say how to mend what is wrong
     #[command(after_help = "\
 Examples:
@@ -355,6 +365,19 @@ pub enum Project {
         /// A path inside it [default: the current folder]
         path: Option<PathBuf>,
     },
+}
+
+/// `clean`.
+#[derive(Clone, Debug, Args)]
+pub struct Clean {
+    /// Ids of the runs [default: every ended run of the served projects, or of --project]
+    pub ids: Vec<String>,
+    /// Also where changes that nobody committed would be lost
+    #[arg(long)]
+    pub discard_changes: bool,
+    /// Change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `doctor`.

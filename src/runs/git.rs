@@ -381,6 +381,16 @@ impl Git {
         Ok(count)
     }
 
+    /// Commits of a worktree's `HEAD` that neither a branch of the repository nor a remote has.
+    ///
+    /// # Errors
+    /// [`GitError`].
+    pub async fn stranded_count(&self, worktree: &Path) -> Result<u64, GitError> {
+        let args = ["--count", "HEAD", "--not", "--branches", "--remotes"];
+        let text = self.line_in(worktree, "rev-list", &args).await?;
+        text.parse().map_err(|_| self.error("rev-list", format!("answered {text:?}"), Kind::Other))
+    }
+
     /// The branch that the remote's `HEAD` names; `None` where the remote is empty.
     async fn remote_default(&self, remote: &str) -> Result<Option<String>, GitError> {
         let text = self.line("ls-remote", &["--symref", remote]).await?;

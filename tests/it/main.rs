@@ -12,6 +12,7 @@ mod crash_state;
 mod crash_support;
 mod crash_worktrees;
 mod db;
+mod e2e_clean;
 mod e2e_external;
 mod e2e_github;
 mod e2e_looking;

@@ -12,9 +12,11 @@ const OPERATION: &str = "worktree remove";
 /// What may be lost with a worktree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discard {
-    /// Nothing at all.
+    /// Nothing, and every commit must be on a remote: what may go unasked.
     Nothing,
-    /// Changes that are not committed; no commit, and nothing that a process is at work on.
+    /// Nothing; but a commit that a branch of the repository keeps is not lost with the folder.
+    Folder,
+    /// The same, and changes that are not committed; nothing that a process is at work on.
     Changes,
     /// Everything.
     Everything,
@@ -110,10 +112,10 @@ impl Worktrees {
         if let Some(pid) = procfs::working_in(&canonical(path)) {
             return refuse(format!("process {pid} works in {}", path.display()));
         }
-        if discard == Discard::Nothing {
+        if discard != Discard::Changes {
             self.no_changes(path).await?;
         }
-        self.no_unpushed_commits(path).await
+        self.no_lost_commits(path, discard).await
     }
 
     async fn no_changes(&self, path: &Path) -> Result<(), GitError> {
@@ -131,12 +133,15 @@ impl Worktrees {
         Err(self.git.error(OPERATION, message, Kind::Refused))
     }
 
-    async fn no_unpushed_commits(&self, path: &Path) -> Result<(), GitError> {
+    async fn no_lost_commits(&self, path: &Path, discard: Discard) -> Result<(), GitError> {
         let refuse = |message| Err(self.git.error(OPERATION, message, Kind::Refused));
-        let unpushed = self.git.unpushed_count(path).await?;
-        if unpushed > 0 {
+        let (lost, where_not) = match discard {
+            Discard::Nothing => (self.git.unpushed_count(path).await?, "on no remote"),
+            _ => (self.git.stranded_count(path).await?, "nowhere else"),
+        };
+        if lost > 0 {
             return refuse(format!(
-                "{} has {unpushed} commit(s) that exist nowhere else",
+                "{} has {lost} commit(s) that exist {where_not}",
                 path.display()
             ));
         }

@@ -124,14 +124,17 @@ async fn where_a_process_works_nothing_is_removed() {
 async fn changes_can_be_given_up_and_commits_not() {
     let (repo, tree) = with_tree(&search_paths()[0]).await;
     let trees = repo.worktrees();
-    std::fs::write(tree.join("new.rs"), "x").unwrap();
+    repo.git_in(&tree, &["checkout", "-q", "--detach"]);
     repo.commit(&tree, "new.rs");
     std::fs::write(tree.join("more.rs"), "x").unwrap();
-    let give_up = async || trees.remove_unless(&tree, Discard::Changes, async || Ok(())).await;
-    let error = give_up().await.unwrap_err();
+    let give_up = async |what| trees.remove_unless(&tree, what, async || Ok(())).await;
+    let error = give_up(Discard::Folder).await.unwrap_err();
+    assert!(error.message.contains("more.rs"), "{error}");
+    let error = give_up(Discard::Changes).await.unwrap_err();
     assert!(error.message.contains("1 commit"), "{error}");
-    repo.git_in(&tree, &["push", "-q", "origin", "b"]);
-    give_up().await.unwrap();
+    // A branch keeps it, with or without a worktree.
+    repo.git_in(&tree, &["branch", "keeper"]);
+    give_up(Discard::Changes).await.unwrap();
     assert!(!tree.exists());
 }
 
