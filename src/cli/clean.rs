@@ -57,7 +57,7 @@ pub async fn command(cx: &Cx, given: Clean) -> Result<u8, Fail> {
             }
             continue;
         };
-        let kept = match project {
+        let kept = match project.filter(|p| p.problem.is_none()) {
             Some(project) => one(cx, &client, project, &run, &path, discard, given.dry_run).await,
             None => Some(format!("its project {:?} is not served", run.project)),
         };

@@ -174,7 +174,9 @@ impl Cx {
             }
             Meant::Root(root) => root,
         };
-        if let Some(known) = served.projects.iter().find(|p| is_same(&p.path, &root)) {
+        // One that cannot be served is asked for again: the answer says why.
+        let here = |p: &&ProjectView| p.problem.is_none() && is_same(&p.path, &root);
+        if let Some(known) = served.projects.iter().find(here) {
             return Ok(Some(known.name.clone()));
         }
         let added = self.add_project(client, &root, None).await?;

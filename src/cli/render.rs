@@ -236,10 +236,16 @@ pub fn projects(out: &Out, projects: &[ProjectView]) {
                 cell(&p.forge),
                 cell(&p.source),
                 cell(p.active_runs.to_string()),
+                cell(
+                    p.problem.as_ref().map(|why| format!("not served: {why}")).unwrap_or_default(),
+                ),
             ]
         })
         .collect();
-    out.table(&["NAME", "PATH", "PROFILE", "BASE", "AGENT", "FORGE", "FROM", "ACTIVE"], &rows);
+    out.table(
+        &["NAME", "PATH", "PROFILE", "BASE", "AGENT", "FORGE", "FROM", "ACTIVE", "PROBLEM"],
+        &rows,
+    );
 }
 
 fn issue(run: &RunView) -> String {

@@ -32,6 +32,7 @@ const PROBE: &str = "# /// script\n# requires-python = \">=3.11\"\n# dependencie
 pub(super) async fn examine(visit: &Visit<'_>, found: &mut Findings, tell: &dyn Fn(&str)) {
     folders(visit, found);
     daemon_state(visit, found).await;
+    projects(visit, found).await;
     let env = visit.child_env();
     if let Some(uv) = uv_present(visit, found, tell).await {
         tell("running a script through uv");
@@ -107,6 +108,38 @@ async fn daemon_state(visit: &Visit<'_>, found: &mut Findings) {
         (Err(error), None) => {
             found.fail("daemon", error.to_string(), "look at the socket and its folder")
         }
+    }
+}
+
+/// Projects that are to be served and cannot be: by their tables, and by what a daemon says of
+/// those that were added to it.
+async fn projects(visit: &Visit<'_>, found: &mut Findings) {
+    let mut bad: BTreeMap<String, String> = BTreeMap::new();
+    if let Ok(client) = Client::connect(&visit.socket).await
+        && let Ok(answer) = client.call_value("list_adw_projects", serde_json::Map::new()).await
+    {
+        let all = answer.get("projects").and_then(serde_json::Value::as_array);
+        for project in all.into_iter().flatten() {
+            let text = |key| project.get(key).and_then(serde_json::Value::as_str);
+            if let (Some(name), Some(problem)) = (text("name"), text("problem")) {
+                let path = text("path").unwrap_or_default();
+                bad.insert(name.to_owned(), format!("{path}: {problem}"));
+            }
+        }
+    }
+    for table in &visit.config.projects {
+        if let Err(problem) = visit.project(&table.path) {
+            bad.insert(table.name.to_string(), problem);
+        }
+    }
+    for (name, problem) in bad {
+        found.fail(
+            "projects",
+            format!("{name} is not served: {problem}"),
+            format!(
+                "mend that, or take it out: `adwd project remove {name}`, or its [[project]] table"
+            ),
+        );
     }
 }
 

@@ -51,6 +51,8 @@ const JANITOR_AGAIN: Duration = Duration::from_millis(crate::limits::JANITOR_AGA
 pub(crate) struct Ctx {
     pub deps: RunsDeps,
     projects: Mutex<BTreeMap<String, Arc<Project>>>,
+    /// Projects that are to be served and cannot be just now.
+    unserved: Mutex<BTreeMap<String, Unserved>>,
     /// Wakes the supervisor; a hint without data.
     pub wake: Notify,
     /// Wakes the driver of a run.
@@ -62,6 +64,14 @@ pub(crate) struct Ctx {
     warm: Mutex<BTreeMap<PathBuf, u64>>,
     /// Ended runs whose worktree could not be removed, and when that was tried.
     put_off: Mutex<BTreeMap<String, Instant>>,
+}
+
+/// A project that is configured, or was added, and cannot be served as things are.
+#[derive(Clone, Debug)]
+pub(crate) struct Unserved {
+    pub table: ProjectConfig,
+    pub source: &'static str,
+    pub problem: String,
 }
 
 fn digest_of(text: &str) -> u64 {
@@ -76,6 +86,7 @@ impl Ctx {
         Ctx {
             deps,
             projects: Mutex::new(BTreeMap::new()),
+            unserved: Mutex::new(BTreeMap::new()),
             wake: Notify::new(),
             drivers: Mutex::new(BTreeMap::new()),
             beats: std::sync::atomic::AtomicU64::new(0),
@@ -174,12 +185,62 @@ impl Ctx {
 
     pub fn put_project(&self, project: Project) -> Arc<Project> {
         let project = Arc::new(project);
+        self.lock_unserved().remove(&project.name);
         self.lock_projects().insert(project.name.clone(), Arc::clone(&project));
         project
     }
 
     pub fn drop_project(&self, name: &str) {
         self.lock_projects().remove(name);
+        self.lock_unserved().remove(name);
+    }
+
+    /// Projects that cannot be served just now, by name.
+    pub fn unserved(&self) -> Vec<Unserved> {
+        self.lock_unserved().values().cloned().collect()
+    }
+
+    fn lock_unserved(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Unserved>> {
+        self.unserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries again what could not be served: a disk may be back, a file mended. Runs of such a
+    /// project rest meanwhile; answers whether some can go on.
+    pub fn try_unserved(&self) -> bool {
+        let all = self.unserved();
+        let back = all.into_iter().filter(|u| self.serve(&u.table, u.source)).count();
+        if back > 0 {
+            self.wake.notify_one();
+        }
+        back > 0
+    }
+
+    /// Serves a project, or notes why that cannot be.
+    fn serve(&self, table: &ProjectConfig, source: &'static str) -> bool {
+        match Project::resolve(self.config(), table, source, &self.deps.automation) {
+            Ok(project) => {
+                tracing::info!(
+                    project = project.name,
+                    "project served: {}",
+                    project.profile_reason
+                );
+                self.put_project(project);
+                true
+            }
+            Err(e) => {
+                let problem = match e {
+                    RunsError::BadProject { problem, .. } => problem,
+                    other => other.to_string(),
+                };
+                let entry = Unserved { table: table.clone(), source, problem: problem.clone() };
+                let before = self.lock_unserved().insert(table.name.to_string(), entry);
+                if before.is_none_or(|b| b.problem != problem) {
+                    let path = table.path.display();
+                    tracing::error!(project = %table.name, %path, "cannot be served: {problem}");
+                }
+                false
+            }
+        }
     }
 
     fn lock_projects(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Project>>> {
@@ -188,9 +249,19 @@ impl Ctx {
 
     /// The project that a request means.
     pub fn wanted_project(&self, name: Option<&str>) -> Result<Arc<Project>, RunsError> {
-        let all = self.projects();
+        self.try_unserved();
+        let (all, unserved) = (self.projects(), self.unserved());
         let known = || all.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
+        let bad = |u: &Unserved| RunsError::BadProject {
+            path: u.table.path.display().to_string(),
+            problem: u.problem.clone(),
+        };
+        if let Some(found) = name.and_then(|n| unserved.iter().find(|u| u.table.name.as_str() == n))
+        {
+            return Err(bad(found));
+        }
         match (name, all.as_slice()) {
+            (None, []) if !unserved.is_empty() => Err(bad(&unserved[0])),
             (_, []) => Err(RunsError::NoProject),
             (Some(name), _) => self
                 .project(name)
@@ -214,10 +285,7 @@ impl Ctx {
     /// out and said, so that the others are served.
     pub async fn load_projects(&self) -> Result<(), RunsError> {
         for table in &self.config().projects {
-            match Project::resolve(self.config(), table, "config", &self.deps.automation) {
-                Ok(project) => drop(self.put_project(project)),
-                Err(e) => tracing::error!(project = %table.name, "{e}"),
-            }
+            self.serve(table, "config");
         }
         for (name, path) in sql::projects(self.db(), &self.deps.host).await? {
             let Ok(parsed) = name.parse::<ProjectName>() else { continue };
@@ -231,10 +299,7 @@ impl Ctx {
                 continue;
             }
             let table = ProjectConfig::new(parsed, PathBuf::from(&path));
-            match Project::resolve(self.config(), &table, "command", &self.deps.automation) {
-                Ok(project) => drop(self.put_project(project)),
-                Err(e) => tracing::error!(project = name, "{e}"),
-            }
+            self.serve(&table, "command");
         }
         Ok(())
     }

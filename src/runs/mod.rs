@@ -23,6 +23,7 @@ pub mod process;
 pub mod procfs;
 pub mod profile;
 pub mod project;
+mod project_file;
 mod query;
 pub mod records;
 pub mod run;
@@ -191,7 +192,7 @@ impl Runs {
         query::wait(&self.ctx, adw_id, timeout, progress).await
     }
 
-    /// The served projects.
+    /// The served projects, and after them those that are to be served and cannot be, with why.
     ///
     /// # Errors
     /// The database's.
@@ -201,6 +202,10 @@ impl Runs {
             // One whose file broke meanwhile is shown as it was; a trigger says what is wrong.
             let now = self.ctx.project_for_work(Some(&project.name)).unwrap_or(project);
             views.push(query::project_view(&self.ctx, &now).await?);
+        }
+        self.ctx.try_unserved();
+        for unserved in self.ctx.unserved() {
+            views.push(query::unserved_view(&self.ctx, &unserved).await?);
         }
         Ok(views)
     }

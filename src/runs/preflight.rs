@@ -31,6 +31,8 @@ fn os_env(env: &BTreeMap<String, String>) -> BTreeMap<OsString, OsString> {
 /// Runs all checks; the first that fails names itself. Answers the base to cut from.
 pub(crate) async fn preflight(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<Base, Failure> {
     let env = ctx.base_env(project);
+    // Edited since the run was accepted, it would be refused by the scripts.
+    project.reread().map_err(|e| refuse(e.to_string()))?;
     check_scripts(project, &row.todo())?;
     check_disk(&project.state_root)?;
     let uv = check_uv(ctx, &env).await?;

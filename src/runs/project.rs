@@ -9,9 +9,7 @@ use crate::limits;
 use super::error::RunsError;
 use super::facts;
 use super::profile::{self, Profile, ScriptsFrom, WorktreeBy};
-
-/// How many bytes of a `.adw.toml` are read.
-const PROJECT_FILE_BYTES: u64 = 256 * 1024;
+use super::project_file;
 
 /// A served project.
 #[derive(Clone, Debug)]
@@ -73,7 +71,7 @@ impl Project {
                 profile.name
             )));
         }
-        let file = read_project_file(&root).map_err(bad)?;
+        let file = project_file::read(&root, profile.scripts_from).map_err(bad)?;
         let state_root = if table.state_in == crate::config::StateIn::Daemon {
             config.paths.state_dir.join("projects").join(table.name.as_ref())
         } else {
@@ -101,7 +99,8 @@ impl Project {
     /// # Errors
     /// [`RunsError::BadProject`] where the file cannot be read.
     pub fn reread(&self) -> Result<Option<Project>, RunsError> {
-        let file = read_project_file(&self.root).map_err(|problem| RunsError::BadProject {
+        let file = project_file::read(&self.root, self.profile.scripts_from);
+        let file = file.map_err(|problem| RunsError::BadProject {
             path: self.root.display().to_string(),
             problem,
         })?;
@@ -280,34 +279,5 @@ fn named_profile(
         _ => Err(format!(
             "no profile {name:?}: neither built in (adwd, kotadb, tac) nor a [[profile]]"
         )),
-    }
-}
-
-fn read_project_file(root: &Path) -> Result<BTreeMap<String, String>, String> {
-    let path = root.join(".adw.toml");
-    let Ok(meta) = std::fs::metadata(&path) else {
-        return Ok(BTreeMap::new());
-    };
-    if meta.len() > PROJECT_FILE_BYTES {
-        return Err(format!(
-            "{} has {} bytes; at most {PROJECT_FILE_BYTES} are read",
-            path.display(),
-            meta.len()
-        ));
-    }
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
-        // Its own display draws the place over several lines.
-        let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        format!("{} line {line}: {}", path.display(), e.message())
-    })?;
-    Ok(table.into_iter().map(|(k, v)| (k, plain(&v))).collect())
-}
-
-fn plain(value: &toml::Value) -> String {
-    match value {
-        toml::Value::String(s) => s.clone(),
-        toml::Value::Array(_) => serde_json::to_string(value).unwrap_or_default(),
-        other => other.to_string(),
     }
 }

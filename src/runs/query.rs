@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Unserved};
 use super::error::RunsError;
 use super::project::Project;
 use super::sql::{self, AttemptRow, RunRow};
@@ -150,10 +150,14 @@ pub(super) async fn list(ctx: &Ctx, filter: &ListFilter) -> Result<RunPage, Runs
                 .ok_or_else(|| invalid("cursor", c, "the next_cursor of an earlier page"))?,
         ),
     };
-    if let Some(name) = filter.project.as_deref() {
-        ctx.wanted_project(Some(name))?;
-    }
     let (mut rows, total) = sql::list(ctx.db(), filter, before, i64::from(limit) + 1).await?;
+    // The history of a project stays when it is not served any more.
+    if let Some(name) = filter.project.as_deref().filter(|_| total == 0)
+        && let Err(unknown @ (RunsError::UnknownProject { .. } | RunsError::NoProject)) =
+            ctx.wanted_project(Some(name))
+    {
+        return Err(unknown);
+    }
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let next_cursor = if more { rows.last().map(|r| format!("s{}", r.seq)) } else { None };
@@ -329,5 +333,25 @@ pub(super) async fn project_view(ctx: &Ctx, project: &Project) -> Result<Project
         forge: project.forge(),
         source: project.source.to_owned(),
         active_runs: sql::active_of_project(ctx.db(), &ctx.deps.host, &project.name).await?,
+        problem: None,
+    })
+}
+
+/// A project that cannot be served, as shown: what its table says, and why not.
+pub(super) async fn unserved_view(ctx: &Ctx, u: &Unserved) -> Result<ProjectView, RunsError> {
+    let own = |value: &Option<String>| value.clone().unwrap_or_default();
+    Ok(ProjectView {
+        name: u.table.name.to_string(),
+        path: u.table.path.display().to_string(),
+        profile: own(&u.table.profile),
+        profile_reason: "not served".to_owned(),
+        base_branch: u.table.base_branch.clone(),
+        remote: own(&u.table.remote),
+        agent: own(&u.table.agent),
+        forge: own(&u.table.forge),
+        source: u.source.to_owned(),
+        active_runs: sql::active_of_project(ctx.db(), &ctx.deps.host, u.table.name.as_str())
+            .await?,
+        problem: Some(u.problem.clone()),
     })
 }

@@ -206,9 +206,10 @@ async fn pause(ctx: &Ctx) {
     }
 }
 
-/// The slow round: worktrees of ended runs, foreign runs.
+/// The slow round: projects that could not be served, worktrees of ended runs, foreign runs.
 async fn sweep(ctx: Arc<Ctx>) {
     loop {
+        ctx.try_unserved();
         janitor::round(&ctx).await;
         external::round(&ctx).await;
         tokio::time::sleep(Duration::from_millis(limits::SWEEP_MS)).await;

@@ -516,4 +516,7 @@ pub struct ProjectView {
     pub source: String,
     /// Runs that have not ended.
     pub active_runs: i64,
+    /// Why it cannot be served just now; absent where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }

@@ -203,8 +203,8 @@ async fn a_project_file_is_read_when_work_is_asked_for() {
     assert_eq!(run["failure"]["class"], "preflight");
     assert!(run["failure"]["message"].as_str().unwrap().contains("elsewhere"), "{run:#}");
     repo.write(".adw.toml", "agnt = \"patch\"\n");
-    let run = world.cli_in(&repo.root, &trigger).await.with_code(1).json();
-    assert!(run["failure"]["message"].as_str().unwrap().contains("did you mean agent"), "{run:#}");
+    let said = world.cli_in(&repo.root, &trigger).await.with_code(4).json();
+    assert!(said["error"]["message"].as_str().unwrap().contains("unknown key \"agnt\""), "{said}");
 
     // Broken, also over a restart, it is named; mended, the project is served as before.
     repo.write(".adw.toml", "agent = [\n");
@@ -231,6 +231,43 @@ async fn a_project_whose_folder_is_gone_keeps_its_name_until_it_is_removed() {
     assert_eq!(added.json()["name"], "shop-2");
     world.cli(&["project", "remove", "shop"]).await.with_code(0);
     world.cli(&["project", "remove", "shop"]).await.with_code(5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_that_cannot_be_served_is_shown_with_why_and_comes_back_by_itself() {
+    let world = World::new().await;
+    let (shop, depot) = (world.repo("shop"), world.repo("depot"));
+    world.serve(&shop, "");
+    world.serve(&depot, "");
+    let mut daemon = world.daemon().await;
+    let given = ["trigger", "1", "--project", "shop", "--adw-id", "aa1", "--wait", "--json"];
+    world.cli(&given).await.with_code(0);
+    // Its disk is away when the daemon starts.
+    let away = world.path("away");
+    std::fs::rename(&shop.root, &away).unwrap();
+    daemon.restart().await;
+    let listed = world.cli(&["project", "list", "--json"]).await.with_code(0).json();
+    let all = listed["projects"].as_array().unwrap();
+    let found = all.iter().find(|p| p["name"] == "shop").unwrap();
+    assert!(found["problem"].as_str().unwrap().contains("not a folder"), "{listed:#}");
+    assert!(all.iter().any(|p| p["name"] == "depot" && p.get("problem").is_none()), "{listed:#}");
+    let table = world.cli(&["project", "list"]).await.with_code(0).stdout;
+    assert!(table.contains("not served: it is not a folder"), "{table}");
+    let report = world.cli(&["doctor", "--offline", "--json"]).await.with_code(1).json();
+    let checks = report["checks"].as_array().unwrap();
+    let told = checks.iter().find(|c| c["check"] == "projects").unwrap();
+    assert!(told["message"].as_str().unwrap().contains("shop is not served"), "{told:#}");
+    let said = world.cli(&["trigger", "1", "--project", "shop", "--json"]).await.with_code(4);
+    assert_eq!(said.json()["error"]["code"], "bad_project");
+    // What is past stays to be seen.
+    let past = world.cli(&["list", "--project", "shop", "--json"]).await.with_code(0).json();
+    assert_eq!((&past["total"], &past["workflows"][0]["adw_id"]), (&json!(1), &json!("aa1")));
+
+    std::fs::rename(&away, &shop.root).unwrap();
+    let given = ["trigger", "2", "--project", "shop", "--wait", "--json"];
+    world.cli(&given).await.with_code(0);
+    let listed = world.cli(&["project", "list", "--json"]).await.with_code(0).json();
+    assert!(listed["projects"].as_array().unwrap().iter().all(|p| p.get("problem").is_none()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
