@@ -29,6 +29,13 @@ pub const DB_ACQUIRE_TIMEOUT_MS: u64 = 10_000;
 pub const DB_OPEN_TIMEOUT_MS: u64 = 10_000;
 /// A PostgreSQL connection idle this long is given back.
 pub const DB_IDLE_TIMEOUT_MS: u64 = 600_000;
+/// How long PostgreSQL works on one statement, where neither server, role nor URL says otherwise.
+pub const DB_STATEMENT_MS: u64 = 30_000;
+/// How long PostgreSQL lets an open transaction of a client that went silent hold its locks.
+pub const DB_IDLE_TRANSACTION_MS: u64 = 60_000;
+/// How long an answer of PostgreSQL is waited for: longer than the server itself would work, so
+/// that only a server that cannot be reached any more comes to it.
+pub const DB_ANSWER_MS: u64 = 45_000;
 /// A statement slower than this is reported in the log.
 pub const DB_SLOW_MS: u64 = 1_000;
 /// Prepared statements kept per connection.

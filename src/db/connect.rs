@@ -15,8 +15,9 @@ use sqlx::{ConnectOptions, Sqlite, SqlitePool};
 use super::Db;
 use super::error::{DbError, from_sqlx};
 use crate::limits::{
-    DB_ACQUIRE_TIMEOUT_MS, DB_BUSY_TIMEOUT_MS, DB_IDLE_TIMEOUT_MS, DB_OPEN_TIMEOUT_MS,
-    DB_POSTGRES_CONNECTIONS_COUNT, DB_SQLITE_READERS_COUNT, DB_STATEMENT_CACHE_COUNT, LOCK_POLL_MS,
+    DB_ACQUIRE_TIMEOUT_MS, DB_BUSY_TIMEOUT_MS, DB_IDLE_TIMEOUT_MS, DB_IDLE_TRANSACTION_MS,
+    DB_OPEN_TIMEOUT_MS, DB_POSTGRES_CONNECTIONS_COUNT, DB_SQLITE_READERS_COUNT,
+    DB_STATEMENT_CACHE_COUNT, DB_STATEMENT_MS, LOCK_POLL_MS,
 };
 
 pub(super) async fn open(url: &str) -> Result<Db, DbError> {
@@ -131,6 +132,19 @@ fn make_private(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Bounds for what the server does on our behalf, where nobody has set any. Said in SQL, because a
+/// pooler in between refuses such settings at the start of a connection.
+fn limits_of_session() -> sqlx::AssertSqlSafe<String> {
+    let bounds = [
+        ("statement_timeout", DB_STATEMENT_MS),
+        ("idle_in_transaction_session_timeout", DB_IDLE_TRANSACTION_MS),
+    ];
+    let set = |(name, ms)| {
+        format!("SELECT set_config('{name}', '{ms}', false) WHERE current_setting('{name}') = '0';")
+    };
+    sqlx::AssertSqlSafe(bounds.map(set).concat())
+}
+
 async fn open_postgres(url: &str) -> Result<Db, DbError> {
     let shown = redact_url(url);
     let options = PgConnectOptions::from_str(url).map_err(|error| DbError::Url {
@@ -151,6 +165,11 @@ async fn open_postgres(url: &str) -> Result<Db, DbError> {
         .max_connections(DB_POSTGRES_CONNECTIONS_COUNT)
         .acquire_timeout(Duration::from_millis(DB_ACQUIRE_TIMEOUT_MS))
         .idle_timeout(Duration::from_millis(DB_IDLE_TIMEOUT_MS))
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                sqlx::raw_sql(limits_of_session()).execute(connection).await.map(drop)
+            })
+        })
         .connect_lazy_with(options.clone());
     // One connection by hand, because the pool goes on trying and then only says "timed out".
     let timeout = Duration::from_millis(DB_OPEN_TIMEOUT_MS);

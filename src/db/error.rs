@@ -232,6 +232,8 @@ mod sqlite_code {
     pub const CANTOPEN: i64 = 14;
 }
 
+const TLS_HINT: &str = "the encrypted connection failed: check sslmode and certificates";
+
 /// Maps the driver's error.
 pub(super) fn from_sqlx(operation: String, source: sqlx::Error) -> DbError {
     use sqlx::Error as E;
@@ -246,8 +248,10 @@ pub(super) fn from_sqlx(operation: String, source: sqlx::Error) -> DbError {
             let column = "a column".to_owned();
             return DbError::Decode { operation, column, source };
         }
+        // How a certificate that cannot be believed comes up through the handshake.
+        E::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => TLS_HINT,
         E::Io(_) => "the connection broke: is the server running and reachable?",
-        E::Tls(_) => "the encrypted connection failed: check sslmode and certificates",
+        E::Tls(_) => TLS_HINT,
         E::PoolTimedOut => "no connection became free in time: it is overloaded or unreachable",
         E::PoolClosed => "it is being closed",
         E::WorkerCrashed => "its worker thread ended",

@@ -9,7 +9,9 @@ use crate::clock::Clock;
 
 /// Held during a migration on PostgreSQL, where `CREATE TABLE IF NOT EXISTS` itself can collide.
 /// (The rule against advisory locks is about the slices' SQL, which must run on both engines.)
-const POSTGRES_LOCK: &str = "SELECT pg_advisory_xact_lock(4702394921427289927)";
+/// A migration of a large table may take its time, and so may waiting for somebody else's.
+const POSTGRES_LOCK: &str =
+    "SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(4702394921427289927)";
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version BIGINT NOT NULL PRIMARY KEY,

@@ -10,7 +10,18 @@ use sqlx::{Executor, Postgres, Sqlite};
 use super::arg::{Arg, for_postgres, for_sqlite, placeholders};
 use super::error::{DbError, describe, from_sqlx};
 use super::row::Row;
-use crate::limits::DB_SLOW_MS;
+use crate::limits::{DB_ANSWER_MS, DB_SLOW_MS};
+
+/// Waits for PostgreSQL within [`DB_ANSWER_MS`]: a server behind a network that went away would
+/// otherwise be waited for until the kernel gives up, many minutes later.
+pub(super) async fn answered<T>(
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(Duration::from_millis(DB_ANSWER_MS), work).await {
+        Ok(done) => done,
+        Err(elapsed) => Err(sqlx::Error::Io(elapsed.into())),
+    }
+}
 
 /// Runs a statement's future, reports it when slow and maps its error.
 async fn timed<T>(
@@ -38,7 +49,7 @@ fn check(sql: &'static str, args: &[Arg]) -> Result<(), DbError> {
 }
 
 macro_rules! engine {
-    ($db:ty, $arguments:ty, $bind:ident, $all:ident, $optional:ident, $exec:ident) => {
+    ($db:ty, $arguments:ty, $bind:ident, $all:ident, $optional:ident, $exec:ident, $wait:path) => {
         pub(super) async fn $all<'e, R: Row>(
             executor: impl Executor<'e, Database = $db>,
             sql: &'static str,
@@ -46,7 +57,8 @@ macro_rules! engine {
         ) -> Result<Vec<R>, DbError> {
             check(sql, &args)?;
             let bound: $arguments = $bind(args).map_err(|e| from_sqlx(describe(sql), e))?;
-            timed(sql, sqlx::query_as_with::<$db, R, _>(sql, bound).fetch_all(executor)).await
+            let query = sqlx::query_as_with::<$db, R, _>(sql, bound);
+            timed(sql, $wait(query.fetch_all(executor))).await
         }
 
         pub(super) async fn $optional<'e, R: Row>(
@@ -56,7 +68,8 @@ macro_rules! engine {
         ) -> Result<Option<R>, DbError> {
             check(sql, &args)?;
             let bound: $arguments = $bind(args).map_err(|e| from_sqlx(describe(sql), e))?;
-            timed(sql, sqlx::query_as_with::<$db, R, _>(sql, bound).fetch_optional(executor)).await
+            let query = sqlx::query_as_with::<$db, R, _>(sql, bound);
+            timed(sql, $wait(query.fetch_optional(executor))).await
         }
 
         pub(super) async fn $exec<'e>(
@@ -66,11 +79,29 @@ macro_rules! engine {
         ) -> Result<u64, DbError> {
             check(sql, &args)?;
             let bound: $arguments = $bind(args).map_err(|e| from_sqlx(describe(sql), e))?;
-            let done = timed(sql, sqlx::query_with::<$db, _>(sql, bound).execute(executor)).await?;
+            let query = sqlx::query_with::<$db, _>(sql, bound);
+            let done = timed(sql, $wait(query.execute(executor))).await?;
             Ok(done.rows_affected())
         }
     };
 }
 
-engine!(Sqlite, SqliteArguments, for_sqlite, sqlite_all, sqlite_optional, sqlite_exec);
-engine!(Postgres, PgArguments, for_postgres, postgres_all, postgres_optional, postgres_exec);
+// SQLite's own busy timeout bounds its waiting.
+engine!(
+    Sqlite,
+    SqliteArguments,
+    for_sqlite,
+    sqlite_all,
+    sqlite_optional,
+    sqlite_exec,
+    std::convert::identity
+);
+engine!(
+    Postgres,
+    PgArguments,
+    for_postgres,
+    postgres_all,
+    postgres_optional,
+    postgres_exec,
+    answered
+);

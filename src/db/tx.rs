@@ -30,7 +30,8 @@ pub(super) async fn begin(db: &Db) -> Result<Tx, DbError> {
     let begun = match db {
         Db::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Inner::Sqlite),
         Db::Postgres { pool } => {
-            pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map(Inner::Postgres)
+            let begun = pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED");
+            run::answered(begun).await.map(Inner::Postgres)
         }
     };
     match begun {
@@ -104,7 +105,7 @@ impl Tx {
         self.check(|| "commit a transaction".to_owned())?;
         let committed = match self.inner {
             Inner::Sqlite(tx) => tx.commit().await,
-            Inner::Postgres(tx) => tx.commit().await,
+            Inner::Postgres(tx) => run::answered(tx.commit()).await,
         };
         committed.map_err(|error| from_sqlx("commit a transaction".to_owned(), error))
     }
@@ -113,7 +114,7 @@ impl Tx {
     pub async fn rollback(self) -> Result<(), DbError> {
         let undone = match self.inner {
             Inner::Sqlite(tx) => tx.rollback().await,
-            Inner::Postgres(tx) => tx.rollback().await,
+            Inner::Postgres(tx) => run::answered(tx.rollback()).await,
         };
         undone.map_err(|error| from_sqlx("roll back a transaction".to_owned(), error))
     }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use adwd::args;
 use adwd::clock::Millis;
-use adwd::db::{Db, DbError, Engine};
+use adwd::db::{Db, DbError, Engine, Migration};
 use adwd::ids::RunId;
 
 use super::{Scratch, with_things};
@@ -302,3 +302,56 @@ async fn postgres_says_when_a_database_is_missing() {
     let error = Db::open(&url).await.unwrap_err().to_string();
     assert!(error.contains("createdb"), "{error}");
 }
+
+#[tokio::test]
+async fn postgres_is_reached_over_tls_and_proven_where_asked() {
+    let started = tokio::task::spawn_blocking(crate::support::postgres::with_tls);
+    let Some(server) = started.await.unwrap() else { return };
+    const IS_ENCRYPTED: &str =
+        "SELECT ssl FROM pg_stat_ssl WHERE pid = (SELECT pg_backend_pid() LIMIT 1)";
+    let root = server.certificate.display();
+    let open = async |query: String| Db::open(&format!("{}?{query}", server.url)).await;
+    // What is said of nothing is encrypted where the server can.
+    for query in
+        ["".into(), "sslmode=require".into(), format!("sslmode=verify-full&sslrootcert={root}")]
+    {
+        let db = open(query).await.unwrap();
+        let (encrypted,): (bool,) = db.one(IS_ENCRYPTED, args![]).await.unwrap();
+        assert!(encrypted);
+    }
+    let (encrypted,): (bool,) =
+        open("sslmode=disable".into()).await.unwrap().one(IS_ENCRYPTED, args![]).await.unwrap();
+    assert!(!encrypted);
+    // One that nobody vouches for is not believed.
+    let error = open("sslmode=verify-full".into()).await.unwrap_err().to_string();
+    assert!(error.contains("sslmode and certificates"), "{error}");
+}
+
+#[tokio::test]
+async fn postgres_works_on_one_statement_for_a_bounded_time() {
+    let Some(s) = super::postgres().await else { return };
+    let setting = async |db: &Db, sql: &'static str| {
+        let (value,): (String,) = db.one(sql, args![]).await.unwrap();
+        value
+    };
+    const STATEMENT: &str = "SELECT current_setting('statement_timeout')";
+    const IDLE: &str = "SELECT current_setting('idle_in_transaction_session_timeout')";
+    assert_eq!(setting(&s.db, STATEMENT).await, "30s");
+    assert_eq!(setting(&s.db, IDLE).await, "1min");
+    // What the URL says stands, and what it cuts off can be tried again.
+    let url = format!("{}&options=-c%20statement_timeout%3D50", s.url);
+    let db = Db::open(&url).await.unwrap();
+    assert_eq!(setting(&db, STATEMENT).await, "50ms");
+    let slow = db.all::<(String,)>("SELECT CAST(pg_sleep(20) AS TEXT)", args![]).await;
+    let error = slow.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("busy"), "{error}");
+    // A migration may take longer.
+    db.migrate_with(&[super::FOUNDATION, SLEEPY], &super::clock()).await.unwrap();
+}
+
+const SLEEPY: Migration = Migration {
+    version: 1,
+    name: "sleepy",
+    sqlite: "SELECT 1;",
+    postgres: "SELECT pg_sleep(0.2);",
+};

@@ -31,7 +31,7 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// The URL of a fresh, empty database; `None` (said loudly) where there is no PostgreSQL.
 pub fn fresh_database() -> Option<String> {
-    let server = SERVER.get_or_init(start).as_ref()?;
+    let server = SERVER.get_or_init(|| start("", |_, _| String::new())).as_ref()?;
     let name = format!("t{}", DATABASES.fetch_add(1, Ordering::SeqCst));
     let folder = server.folder.display();
     let output = Command::new(server.bin.join("createdb"))
@@ -42,8 +42,57 @@ pub fn fresh_database() -> Option<String> {
     Some(format!("postgres:///{name}?host={folder}&user=postgres"))
 }
 
-/// Starts the server; `None` where there is none to start.
-fn start() -> Option<Server> {
+/// A server that is reached over TCP with TLS, and ends with the test process.
+pub struct TlsServer {
+    /// A database on it, without `sslmode`.
+    pub url: String,
+    /// The certificate that proves who it is.
+    pub certificate: PathBuf,
+    _server: Server,
+}
+
+/// Starts one; `None` (said loudly) where PostgreSQL or openssl is missing.
+pub fn with_tls() -> Option<TlsServer> {
+    if Command::new("openssl").arg("version").output().is_err() {
+        let _ = writeln!(std::io::stderr(), "\nSKIPPED (no openssl): TLS was not tested\n");
+        return None;
+    }
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = start("tls", |user, folder| {
+        make_certificate(user, folder);
+        let folder = folder.display();
+        format!(
+            "-c listen_addresses=127.0.0.1 -c port={port} -c ssl=on \
+             -c ssl_cert_file={folder}/cert -c ssl_key_file={folder}/key"
+        )
+    })?;
+    let url = format!("postgres://postgres@localhost:{port}/postgres");
+    Some(TlsServer { url, certificate: server.folder.join("cert"), _server: server })
+}
+
+/// A key and a certificate for `localhost` that stands for itself and for nobody else.
+fn make_certificate(user: Option<&User>, folder: &Path) {
+    let settings = "[req]\ndistinguished_name=n\nx509_extensions=e\nprompt=no\n[n]\nCN=localhost\n\
+                    [e]\nsubjectAltName=DNS:localhost\nbasicConstraints=critical,CA:FALSE\n";
+    fs::write(folder.join("settings"), settings).unwrap();
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "30", "-config", "settings", "-keyout", "key", "-out", "cert"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    fs::remove_file(folder.join("settings")).unwrap();
+    let key = folder.join("key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    if let Some(user) = user {
+        chown(&key, Some(user.uid), Some(user.gid)).unwrap();
+    }
+}
+
+/// Starts a server; `None` where there is none to start. `more` prepares its folder and answers
+/// further options.
+fn start(name: &str, more: impl FnOnce(Option<&User>, &Path) -> String) -> Option<Server> {
     let Some(bin) = find_binaries() else {
         // Straight to the file descriptor, because libtest keeps what `eprintln!` of a passing
         // test says to itself, and a skipped engine must be seen.
@@ -55,7 +104,7 @@ fn start() -> Option<Server> {
         return None;
     };
     let user = unprivileged_user();
-    let folder = PathBuf::from(format!("/tmp/adwpg-{}", std::process::id()));
+    let folder = PathBuf::from(format!("/tmp/adwpg{name}-{}", std::process::id()));
     fs::create_dir(&folder).expect("the server's folder is new");
     // Searchable by the tests, whatever user the server runs as.
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("chmod");
@@ -71,8 +120,9 @@ fn start() -> Option<Server> {
     });
     let options = format!(
         "-k {} -c listen_addresses= -c fsync=off -c synchronous_commit=off \
-         -c full_page_writes=off -c max_connections=300 -c shared_buffers=32MB",
-        folder.display()
+         -c full_page_writes=off -c max_connections=300 -c shared_buffers=32MB {}",
+        folder.display(),
+        more(user.as_ref(), &folder)
     );
     run_as(user.as_ref(), &bin.join("pg_ctl"), &folder, |command| {
         command.arg("-D").arg(&data).arg("-l").arg(&log).args(["-w", "-t", "60"]);
@@ -152,7 +202,8 @@ fn run_as(
 
 fn start_watchdog(bin: &Path, folder: &Path, user: Option<&User>) -> ChildStdin {
     const SCRIPT: &str = "cat >/dev/null; \"$1/pg_ctl\" -D \"$2/data\" -m immediate -w stop; \
-                          rm -rf \"$2/data\" \"$2\"/.s.* \"$2/log\" \"$2/setup\"; rmdir \"$2\"";
+                          rm -rf \"$2/data\" \"$2\"/.s.* \"$2/log\" \"$2/setup\" \"$2/key\" \
+                          \"$2/cert\"; rmdir \"$2\"";
     // As the tests' own user and with what is needed to become the server's: root may remove
     // everything, an ordinary user owns everything.
     let script = match user {
