@@ -240,6 +240,9 @@ fn spawn(cmd: &Cmd, held: Option<&File>) -> io::Result<Child> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts commands")]
     let mut command = Command::new(&cmd.program);
     command.args(&cmd.args).env_clear().envs(&cmd.env).process_group(0);
+    if held.is_some() {
+        command.env(procfs::OWNER, procfs::as_owner());
+    }
     command.stdin(match held {
         Some(file) => Stdio::from(file.try_clone()?),
         None if cmd.stdin.is_empty() => Stdio::null(),
@@ -450,6 +453,25 @@ async fn begun(
             return Err(ProcessError::Monitor { dir: dir.display().to_string(), said });
         }
         tokio::time::sleep(Duration::from_millis(limits::LOCK_POLL_MS)).await;
+    }
+}
+
+/// Ends the commands that hold a lock file for a program that is dead: SIGTERM, a little grace,
+/// SIGKILL. Blocks the thread; answers how many there were.
+pub fn end_orphaned_holders(lock: &Path) -> usize {
+    let first = procfs::orphaned_holders(lock);
+    signal_all(&first, &[Signal::SIGTERM, Signal::SIGCONT]);
+    let grace = Instant::now() + Duration::from_millis(limits::COMMAND_TERM_GRACE_MS);
+    let until = grace + Duration::from_millis(limits::COMMAND_TERM_GRACE_MS);
+    loop {
+        let left = procfs::orphaned_holders(lock);
+        if left.is_empty() || Instant::now() > until {
+            return first.len();
+        }
+        if Instant::now() > grace {
+            signal_all(&left, &[Signal::SIGKILL]);
+        }
+        std::thread::sleep(Duration::from_millis(limits::LOCK_POLL_MS));
     }
 }
 

@@ -1,6 +1,8 @@
 //! Who is there: processes as `/proc` tells them. A zombie counts as gone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::cgroup;
@@ -89,9 +91,44 @@ fn below(all: &[Process], roots: &BTreeSet<i32>) -> Vec<Process> {
 
 /// Whether a process carries the mark of an attempt in its environment.
 fn is_marked(pid: i32, attempt: &Path) -> bool {
-    let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
-    let wanted = format!("{MARK}={}", attempt.display());
-    environ.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes())
+    variable(pid, MARK).is_some_and(|mark| mark == attempt.as_os_str().as_bytes())
+}
+
+/// The value of a variable that a process was started with.
+fn variable(pid: i32, name: &str) -> Option<Vec<u8>> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value =
+        |entry: &[u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
+    environ.split(|b| *b == 0).find_map(value)
+}
+
+/// Name of the environment variable that says whose a short command is that holds a lock: the pid
+/// and the start of the program that started it.
+pub const OWNER: &str = "ADWD_INTERNAL_OWNER";
+
+/// The value of [`OWNER`] for what this process starts.
+#[must_use]
+pub fn as_owner() -> String {
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    process(me).map_or_else(String::new, |p| format!("{}.{}", p.id.pid, p.id.start_ticks))
+}
+
+/// Living processes that have an open lock file as their standard input, and whose owner is dead:
+/// nobody bounds their time any more.
+#[must_use]
+pub fn orphaned_holders(lock: &Path) -> Vec<Process> {
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    let Some(wanted) = file(lock) else { return vec![] };
+    let holds = |pid: i32| file(Path::new(&format!("/proc/{pid}/fd/0"))) == Some(wanted);
+    let is_orphan = |pid: i32| {
+        let owner = variable(pid, OWNER).and_then(|v| String::from_utf8(v).ok());
+        let owner = owner.as_deref().and_then(|v| {
+            let (pid, ticks) = v.split_once('.')?;
+            Some(Identity { pid: pid.parse().ok()?, start_ticks: ticks.parse().ok()? })
+        });
+        owner.is_some_and(|who| process(who.pid).is_none_or(|p| p.id != who))
+    };
+    all().into_iter().filter(|p| holds(p.id.pid) && is_orphan(p.id.pid)).collect()
 }
 
 /// The control group of an attempt, where the record names one that its monitor may have made.

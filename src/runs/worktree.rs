@@ -5,7 +5,7 @@
 //! mutex of this process and a file lock that the Python side takes too, is tried again where
 //! somebody else disturbed it, and is mended at start-up. The git process that makes or removes a
 //! worktree holds the file lock itself: when this daemon is killed in the middle, the next one waits
-//! for that git instead of taking its half-made worktree for a leftover.
+//! for that git instead of taking its half-made worktree for a leftover, and ends it where it hangs.
 
 mod exclude;
 mod mend;
@@ -24,8 +24,9 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::git::{Base, Git, GitError, Kind};
 use super::marker::is_below;
+use super::process;
 use crate::limits;
-use crate::lock::FileLock;
+use crate::lock::{FileLock, LockError};
 
 /// Name of the lock file in the common git folder; the Python side uses the same.
 pub const LOCK_NAME: &str = "adwd-worktree.lock";
@@ -48,6 +49,7 @@ pub struct Listed {
 pub struct Worktrees {
     git: Git,
     trees_dir: PathBuf,
+    orphan_ms: u64,
 }
 
 /// Both locks of a repository; dropping releases them.
@@ -76,6 +78,19 @@ fn process_mutex(common: &Path) -> Arc<tokio::sync::Mutex<()>> {
     Arc::clone(all.entry(common.to_path_buf()).or_default())
 }
 
+/// Takes the file lock. A git that a killed program left behind is waited for, so that its work is
+/// not taken for a leftover, but not for ever: nobody bounds its time any more.
+fn take_lock(path: &Path, orphan_ms: u64) -> Result<Option<FileLock>, LockError> {
+    if let Some(lock) = FileLock::exclusive(path, orphan_ms)? {
+        return Ok(Some(lock));
+    }
+    let ended = process::end_orphaned_holders(path);
+    if ended > 0 {
+        tracing::warn!(lock = %path.display(), ended, "ended a git whose program had died and that did not come to an end");
+    }
+    FileLock::exclusive(path, limits::GIT_LOCK_WAIT_MS)
+}
+
 /// The path as git writes it, where it can be told.
 fn canonical(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
@@ -85,16 +100,21 @@ impl Worktrees {
     /// Worktrees of the repository of `git`, below `trees_dir`.
     #[must_use]
     pub fn new(git: Git, trees_dir: PathBuf) -> Worktrees {
-        Worktrees { git, trees_dir }
+        Worktrees { git, trees_dir, orphan_ms: limits::GIT_ORPHAN_MS }
+    }
+
+    /// With another patience for a git whose program was killed.
+    #[must_use]
+    pub fn with_patience(self, orphan_ms: u64) -> Worktrees {
+        Worktrees { orphan_ms, ..self }
     }
 
     async fn lock(&self) -> Result<Held, GitError> {
         let common = self.git.common_dir().await?;
         let process = process_mutex(&common).lock_owned().await;
         let path = common.join(LOCK_NAME);
-        let wait = tokio::task::spawn_blocking(move || {
-            FileLock::exclusive(&path, limits::GIT_LOCK_WAIT_MS)
-        });
+        let orphan_ms = self.orphan_ms;
+        let wait = tokio::task::spawn_blocking(move || take_lock(&path, orphan_ms));
         let problem = |message: String| self.git.error("lock", message, Kind::Refused);
         match wait.await {
             Ok(Ok(Some(lock))) => {

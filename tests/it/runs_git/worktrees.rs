@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use adwd::lock::FileLock;
 use adwd::runs::git::Kind;
+use adwd::runs::procfs;
 use adwd::runs::worktree::LOCK_NAME;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -90,6 +91,43 @@ async fn what_a_killed_git_left_running_is_waited_for() {
             assert_eq!(repo.git_in(&tree, &["status", "--porcelain"]), "", "after {delay_ms} ms");
         }
     }
+}
+
+#[tokio::test]
+async fn a_git_that_hangs_is_ended_once_its_program_is_dead_and_nobody_else_is() {
+    let repo = Repo::new(&search_paths()[0], 5);
+    let (head, tree) = (repo.head(), repo.tree("one"));
+    let trees = repo.worktrees().with_patience(200);
+    let lock = repo.root().join(".git").join(LOCK_NAME);
+    // Somebody whose owner is dead, who holds nothing; and one who holds, and whose owner lives.
+    let gone = {
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        let who = format!("{}.1", dead.id());
+        dead.wait().unwrap();
+        who
+    };
+    let sleeper = |owner: &str, stdin: Stdio| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "trap '' TERM; exec sleep 600"]).env(procfs::OWNER, owner).stdin(stdin);
+        command.spawn().unwrap()
+    };
+    let mut bystander = sleeper(&gone, Stdio::null());
+    let held = || FileLock::exclusive(&lock, 5_000).unwrap().unwrap().into_inherited();
+    let mut living = sleeper(&procfs::as_owner(), held().into());
+    let limit = Duration::from_secs(2);
+    assert!(tokio::time::timeout(limit, trees.add_detached(&tree, &head)).await.is_err());
+    assert_eq!(living.try_wait().unwrap(), None, "its owner sees to it");
+    end_group(&mut living);
+    let mut hanging = sleeper(&gone, held().into());
+    trees.add_detached(&tree, &head).await.unwrap();
+    assert!(hanging.wait().unwrap().code().is_none(), "it was killed");
+    assert_eq!(bystander.try_wait().unwrap(), None);
+    end_group(&mut bystander);
+}
+
+fn end_group(child: &mut std::process::Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[tokio::test]
