@@ -108,8 +108,28 @@ class GithubForge:
 
     def comment_issue(self, number: str, body: str) -> None:
         """Comment on an issue."""
-        args = ["issue", "comment", number, "--body-file", "-"]
-        self._gh(f"comment on issue {number}", args, stdin=body[:BODY_MAX_CHARS])
+        self._comment("issue", number, f"comment on issue {number}", body)
+
+    def _comment(self, kind: str, number: str, what: str, body: str) -> None:
+        """Search before posting: a comment whose answer was lost, or of an earlier attempt, is there already.
+
+        It is known by a mark that readers do not see, because a forge may change the text itself.
+        """
+        import hashlib
+
+        mark = f"<!-- adwd:{hashlib.sha256(body.encode('utf-8', 'backslashreplace')).hexdigest()[:24]} -->"
+        try:
+            data = self._json(what, [kind, "view", number, "--json", "comments"])
+        except AdwError as problem:
+            if problem.retryable:
+                raise
+            # A forge that cannot tell its comments: said twice is better than not at all.
+            data = None
+        known = data.get("comments") if isinstance(data, dict) else None
+        if any(mark in str(item.get("body")) for item in known or [] if isinstance(item, dict)):
+            return
+        text = f"{body[:BODY_MAX_CHARS].rstrip()}\n\n{mark}\n"
+        self._gh(what, [kind, "comment", number, "--body-file", "-"], stdin=text)
 
     def _find(self, head: str) -> PullRequest | None:
         fields = "number,url,headRefName,isCrossRepository,state"
@@ -150,8 +170,7 @@ class GithubForge:
 
     def review_pull(self, number: int, body: str) -> None:
         """Comment on the pull request: the author of a pull request cannot approve it."""
-        args = ["pr", "comment", str(number), "--body-file", "-"]
-        self._gh(f"review of pull request {number}", args, stdin=body[:BODY_MAX_CHARS])
+        self._comment("pr", str(number), f"review of pull request {number}", body)
 
 
 def _from_url(text: str) -> PullRequest | None:
