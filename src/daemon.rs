@@ -6,6 +6,7 @@
 //! finds them. A second one ends it at once, which loses nothing either. SIGHUP is ignored:
 //! settings are read at the start.
 
+mod host;
 mod listen;
 mod signals;
 
@@ -138,7 +139,7 @@ impl Daemon {
             rng: Arc::new(OsRng),
             changes: Changes::new(),
             exe: options.exe.clone(),
-            host: host(),
+            host: host::name(state_dir, &OsRng).context("cannot tell which runs are ours")?,
             automation,
             base_env: child_env(env, state_dir),
             shutdown: stop.clone(),
@@ -308,11 +309,6 @@ fn uv_cache_is_writable(env: &BTreeMap<String, String>) -> bool {
     let written = std::fs::write(&probe, b"").is_ok();
     let _ = std::fs::remove_file(probe);
     written
-}
-
-fn host() -> String {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// Ends the daemon that runs on `state_dir` and waits until the folder is free. `None`: none runs.
