@@ -41,6 +41,11 @@ impl Changes {
         let _ = self.0.send(changed);
     }
 
+    /// How many listen now.
+    pub fn listeners(&self) -> usize {
+        self.0.receiver_count()
+    }
+
     /// Listens from now on.
     pub fn subscribe(&self) -> Subscription {
         Subscription(self.0.subscribe())

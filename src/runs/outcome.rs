@@ -545,6 +545,24 @@ mod tests {
     }
 
     #[test]
+    fn a_defect_of_the_scripts_is_internal_and_not_tried_again() {
+        let failed = |error| {
+            judge(&Evidence { ending: Ending::Exited(40), error, our_codes: true, ..evidence() })
+        };
+        let told = StateError {
+            class: Some(FailureClass::Internal),
+            message: "internal error in the plan phase: KeyError".into(),
+            retryable: false,
+            phase: Some("plan".into()),
+        };
+        for error in [None, Some(told)] {
+            let Verdict::Failed(f) = failed(error) else { panic!() };
+            assert_eq!((f.class, f.retryable), (FailureClass::Internal, false), "{f:?}");
+            assert!(f.message.contains("internal error"), "{f:?}");
+        }
+    }
+
+    #[test]
     fn others_exit_codes_are_read_with_their_log() {
         let e = Evidence {
             our_codes: false,

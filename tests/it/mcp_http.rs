@@ -110,3 +110,48 @@ async fn a_browser_cannot_call_by_simple_request() {
         .unwrap();
     assert!(reply.status().is_client_error(), "{}", reply.status());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_ends_its_wait_and_not_the_run() {
+    let world = World::new().await;
+    let client = world.client((Road::Unix, Era::Modern)).await;
+    let run = ok(&client, "trigger_adw_workflow", json!({ "issue_number": 1 })).await;
+    let idle = world.changes.listeners();
+    let arguments = json!({ "adw_id": run["adw_id"], "timeout_s": 50 });
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let headers = [
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "wait_adw_workflow"),
+    ];
+    // A plain JSON reply, one with an event stream for progress, and both in the newest revision.
+    for (modern, told) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut own = if modern { meta.clone() } else { json!({}) };
+        if told {
+            own["progressToken"] = json!("t");
+        }
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+            "name": "wait_adw_workflow", "arguments": arguments, "_meta": own } });
+        let headers = if modern { &headers[..] } else { &[] };
+        {
+            let asked = async {
+                let mut reply = post(&world, headers, body.to_string()).await;
+                while let Ok(Some(_)) = reply.chunk().await {}
+            };
+            let seen = async {
+                until("a wait", || world.changes.listeners() > idle).await;
+            };
+            tokio::select! {
+                () = asked => panic!("answered too early: modern {modern}, told {told}"),
+                () = seen => {}
+            }
+        }
+        // The connection is closed by now.
+        until("the end of the wait", || world.changes.listeners() == idle).await;
+        let run = ok(&client, "get_adw_state", json!({ "adw_id": run["adw_id"] })).await;
+        assert_eq!(run["status"], "queued");
+    }
+}

@@ -112,6 +112,8 @@ pub struct World {
     pub url: String,
     pub socket: PathBuf,
     pub stop: CancellationToken,
+    /// Where every wait and every stream listens.
+    pub changes: Changes,
     pub served: Vec<JoinHandle<std::io::Result<()>>>,
     _dir: tempfile::TempDir,
 }
@@ -124,7 +126,8 @@ impl World {
     pub async fn with(trigger_tools_enabled: bool) -> World {
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
-        let runs = slice(dir.path(), stop.clone()).await;
+        let changes = Changes::new();
+        let runs = slice(dir.path(), changes.clone(), stop.clone()).await;
         let deps = McpDeps {
             runs,
             trigger_tools_enabled,
@@ -140,7 +143,7 @@ impl World {
             tokio::spawn(serve_http(http, router, stop.clone())),
             tokio::spawn(serve_unix(unix, deps, stop.clone())),
         ];
-        World { url, socket, stop, served, _dir: dir }
+        World { url, socket, stop, changes, served, _dir: dir }
     }
 
     pub async fn client(&self, way: (Road, Era)) -> Client {
@@ -168,7 +171,7 @@ impl World {
     }
 }
 
-async fn slice(dir: &Path, shutdown: CancellationToken) -> Runs {
+async fn slice(dir: &Path, changes: Changes, shutdown: CancellationToken) -> Runs {
     let root = dir.join("repo");
     git(dir, &["init", "-q", "-b", "main", "repo"]);
     git(&root, &["commit", "-q", "--allow-empty", "-m", "first"]);
@@ -187,7 +190,7 @@ async fn slice(dir: &Path, shutdown: CancellationToken) -> Runs {
         db,
         clock: Arc::new(SystemClock),
         rng: Arc::new(OsRng),
-        changes: Changes::new(),
+        changes,
         exe: PathBuf::from("/nonexistent/adwd"),
         host: "testhost".to_owned(),
         automation: dir.join("automation"),

@@ -342,3 +342,22 @@ def test_github_url_forms() -> None:
     assert parse_repo("ssh://git@github.test:2222/o/r.git") == "github.test/o/r"
     assert parse_repo("/srv/git/r.git") == ""
     assert parse_repo("../r.git") == ""
+
+
+def test_a_defect_of_ours_is_40_and_the_run_can_go_on_after_it(project: Project) -> None:
+    copy = os.path.join(project.base, "adws")
+    shutil.copytree(ADWS, copy)
+    with open(os.path.join(copy, "adw_modules", "classify.py"), "a", encoding="utf-8") as stream:
+        stream.write("def out_of_scope(issue):\n    raise LookupError('broken\\nSTATUS=completed')\n")
+    done = project.run(os.path.join(copy, "adw_phases/adw_plan.py"), "7", "r1")
+    assert done.code == 40, done.out
+    assert done.markers[-1] == "STATUS=failed"
+    assert done.markers.count("STATUS=completed") == 0
+    assert "Traceback" in done.out
+    state = project.state("r1")
+    assert state["phase_status"]["plan"] == "failed"
+    told = state["error"]
+    assert (told["class"], told["retryable"], told["exit_code"]) == ("internal", False, 40)
+    assert "LookupError" in told["message"]
+    assert project.sdlc("7", "r1").code == 0
+    assert "error" not in project.state("r1")
