@@ -91,8 +91,6 @@ pub const DRIVER_BACKOFF_MS: u64 = 1_000;
 /// Grace that a trigger gives the supervisor to take a run out of the queue before it answers
 /// that the run waits.
 pub const ADMISSION_GRACE_MS: u64 = 400;
-/// Free space without which nothing is started.
-pub const MIN_FREE_BYTES: u64 = 256 << 20;
 /// A git or uv command of the preflight.
 pub const PREFLIGHT_COMMAND_MS: u64 = 60_000;
 /// Output kept of such a command.

@@ -138,6 +138,12 @@ pub(super) static KEYS: &[Key] = &[
         limits.max_running_per_project
     ),
     count_key!("limits.queue_max", &["ADWD_LIMITS_QUEUE_MAX"], 0..=100_000, limits.queue_max),
+    count_key!(
+        "limits.min_free_mb",
+        &["ADWD_LIMITS_MIN_FREE_MB"],
+        0..=1_000_000_000,
+        limits.min_free_mb
+    ),
     seconds_key!("phases.plan.wall_s", &["ADWD_PHASES_PLAN_WALL_S"], SECONDS, phases.plan.wall_ms),
     seconds_key!(
         "phases.plan.silence_s",

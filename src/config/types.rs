@@ -87,6 +87,8 @@ pub struct RunLimits {
     pub max_running_per_project: u32,
     /// Runs that may wait.
     pub queue_max: u32,
+    /// Free space without which no run starts, MiB.
+    pub min_free_mb: u32,
 }
 
 /// How long one phase may take.
@@ -334,7 +336,12 @@ impl Default for Config {
                 bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_HTTP_PORT),
                 allowed_origins: Vec::new(),
             },
-            limits: RunLimits { max_running: 4, max_running_per_project: 4, queue_max: 200 },
+            limits: RunLimits {
+                max_running: 4,
+                max_running_per_project: 4,
+                queue_max: 200,
+                min_free_mb: 256,
+            },
             phases: PhaseLimits {
                 plan: phase(30),
                 build: phase(120),

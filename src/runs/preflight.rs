@@ -34,7 +34,7 @@ pub(crate) async fn preflight(ctx: &Ctx, project: &Project, row: &RunRow) -> Res
     // Edited since the run was accepted, it would be refused by the scripts.
     project.reread().map_err(|e| refuse(e.to_string()))?;
     check_scripts(project, &row.todo())?;
-    check_disk(&project.state_root)?;
+    check_disk(&project.trees_dir(), ctx.config().limits.min_free_mb)?;
     let uv = check_uv(ctx, &env).await?;
     project.check_choices().map_err(refuse)?;
     check_agent(project, &env)?;
@@ -90,22 +90,20 @@ fn has_prompt(dir: &Path, name: &str, depth: usize) -> bool {
     })
 }
 
-fn check_disk(root: &Path) -> Result<(), Failure> {
-    let Ok(fs) = nix::sys::statvfs::statvfs(root) else { return Ok(()) };
-    let free = fs.blocks_available().saturating_mul(fs.fragment_size());
-    if free < limits::MIN_FREE_BYTES {
-        return Err(fail(
-            FailureClass::Preflight,
-            format!(
-                "disk: {} MiB are free under {}; at least {} MiB are needed",
-                free >> 20,
-                root.display(),
-                limits::MIN_FREE_BYTES >> 20
-            ),
-            true,
-        ));
+/// Where nothing was made yet, the folder that it will be made in is looked at.
+fn check_disk(root: &Path, min_free_mb: u32) -> Result<(), Failure> {
+    let mut stats = root.ancestors().map(nix::sys::statvfs::statvfs);
+    let Some(fs) = stats.find_map(Result::ok) else { return Ok(()) };
+    let free_mb = fs.blocks_available().saturating_mul(fs.fragment_size()) >> 20;
+    if free_mb >= u64::from(min_free_mb) {
+        return Ok(());
     }
-    Ok(())
+    let message = format!(
+        "disk: {free_mb} MiB are free under {}; at least {min_free_mb} MiB are needed \
+         (limits.min_free_mb). `adwd clean` removes worktrees of ended runs",
+        root.display()
+    );
+    Err(fail(FailureClass::Preflight, message, true))
 }
 
 /// Where uv is: configured, on the path, or provisioned into the state folder.
@@ -484,6 +482,16 @@ mod tests {
         ] {
             assert_eq!(host_of(url).as_deref(), host, "{url}");
         }
+    }
+
+    #[test]
+    fn free_space_is_looked_at_also_where_nothing_was_made_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("not/made/yet");
+        assert_eq!(check_disk(&tree, 0), Ok(()));
+        let failure = check_disk(&tree, u32::MAX).unwrap_err();
+        assert_eq!((failure.class, failure.retryable), (FailureClass::Preflight, true));
+        assert!(failure.message.starts_with("disk: "), "{}", failure.message);
     }
 
     #[test]

@@ -147,6 +147,23 @@ async fn a_missing_agent_or_forge_program_is_named() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn too_little_free_space_is_named_and_nothing_is_made() {
+    let world = World::new().await;
+    let repo = world.repo("shop");
+    world.serve(&repo, "");
+    world.set("limits.min_free_mb", "1_000_000_000");
+    let mut daemon = world.daemon().await;
+    let client = daemon.client().await;
+    let (id, message) = refused_before_it_began(&repo, &client, "preflight").await;
+    names(&message, &["disk", "MiB are free", "limits.min_free_mb", "adwd clean"]);
+    world.set("limits.min_free_mb", "1");
+    daemon.restart().await;
+    let client = daemon.client().await;
+    ok(&client, "resume_adw_workflow", json!({ "adw_id": id })).await;
+    wait_status(&client, &id, "completed").await;
+}
+
 /// What a killed `git worktree add` leaves makes git's own commands fail in the whole repository.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poisoned_repository_is_mended_at_start_and_at_work() {
