@@ -82,8 +82,10 @@ pub const FAILURE_TAIL_COUNT: usize = 20;
 pub const ATTEND_POLL_MS: u64 = 2_000;
 /// How often the supervisor scans without a hint.
 pub const SCAN_MS: u64 = 5_000;
-/// How often ended runs' worktrees and foreign runs are looked at.
+/// How often ended runs' worktrees are looked at.
 pub const SWEEP_MS: u64 = 15_000;
+/// How often runs that somebody started by hand are looked for.
+pub const EXTERNAL_MS: u64 = 2_000;
 /// Longest time between two signs of life of a wait.
 pub const WAIT_HEARTBEAT_MS: u64 = 5_000;
 /// Pause after a failed step of a driver, before it looks again.
@@ -95,7 +97,7 @@ pub const ADMISSION_GRACE_MS: u64 = 400;
 pub const PREFLIGHT_COMMAND_MS: u64 = 60_000;
 /// Output kept of such a command.
 pub const COMMAND_OUTPUT_BYTES: usize = 1 << 20;
-/// Foreign runs listed per project.
+/// Foreign runs of a project that one round reads; those that ended long ago are not read again.
 pub const EXTERNAL_RUNS_COUNT: usize = 2_000;
 /// Runs on one page of a list.
 pub const LIST_PAGE_COUNT: u32 = 100;

@@ -2,8 +2,9 @@
 //! ever touched.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::ctx::Ctx;
 use super::error::RunsError;
@@ -16,29 +17,81 @@ use crate::clock::Millis;
 use crate::ids::{IssueNumber, RunId};
 use crate::limits;
 
+/// Size and time of a state file.
+type Stamp = (u64, SystemTime);
+
+/// What earlier rounds found, so that a round reads what is new alone. Forgotten with the daemon.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Run folders that need no look.
+    settled: BTreeMap<PathBuf, Settled>,
+}
+
+/// Why a run folder needs no look.
+#[derive(Clone, Debug)]
+enum Settled {
+    /// The run is the daemon's own.
+    Ours,
+    /// The run has ended, and neither its state file nor its worktree has changed since.
+    Ended(Stamp, Option<PathBuf>),
+}
+
+impl Seen {
+    fn is_settled(&self, dir: &Path, stamp: Stamp) -> bool {
+        match self.settled.get(dir) {
+            None => false,
+            Some(Settled::Ours) => true,
+            Some(Settled::Ended(then, tree)) => {
+                *then == stamp && tree.as_ref().is_none_or(|tree| tree.exists())
+            }
+        }
+    }
+}
+
 /// Looks through the state folders of all projects.
-pub(crate) async fn round(ctx: &Arc<Ctx>) {
+pub(crate) async fn round(ctx: &Arc<Ctx>, seen: &mut Seen) {
+    let before = std::mem::take(&mut seen.settled);
     for project in ctx.projects() {
-        if let Err(e) = look(ctx, &project).await {
+        // What is not there any more is forgotten.
+        let agents = project.agents_dir();
+        let there = |(dir, _): &(&PathBuf, &Settled)| dir.starts_with(&agents) && dir.exists();
+        let kept = before.iter().filter(there).map(|(dir, how)| (dir.clone(), how.clone()));
+        seen.settled.extend(kept);
+        if let Err(e) = look(ctx, &project, seen).await {
             tracing::warn!(project = project.name, "foreign runs could not be looked at: {e}");
         }
     }
 }
 
-async fn look(ctx: &Arc<Ctx>, project: &Project) -> Result<(), RunsError> {
+async fn look(ctx: &Arc<Ctx>, project: &Project, seen: &mut Seen) -> Result<(), RunsError> {
     let Ok(entries) = std::fs::read_dir(project.agents_dir()) else { return Ok(()) };
-    for entry in entries.flatten().take(limits::EXTERNAL_RUNS_COUNT) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.parse::<RunId>().is_err() || !entry.file_type().is_ok_and(|t| t.is_dir()) {
+    let mut looks = 0;
+    for entry in entries.flatten() {
+        let (name, dir) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+        let Some(stamp) = stamp_of(&dir.join("adw_state.json")) else { continue };
+        if seen.is_settled(&dir, stamp)
+            || name.parse::<RunId>().is_err()
+            || !entry.file_type().is_ok_and(|t| t.is_dir())
+        {
             continue;
+        }
+        looks += 1;
+        if looks > limits::EXTERNAL_RUNS_COUNT {
+            break;
         }
         let known = sql::run(ctx.db(), &name).await?;
         if known.as_ref().is_some_and(|r| r.origin != "external" || r.project != project.name) {
+            seen.settled.insert(dir, Settled::Ours);
             continue;
         }
-        let Some(row) = describe(ctx, project, &name, &entry.path(), known.as_ref()) else {
+        let Some(row) = describe(ctx, project, &name, &dir, known.as_ref()) else {
             continue;
         };
+        let settled = row.status().is_terminal().then(|| {
+            let present = row.worktree.as_deref() == Some("present");
+            let tree = row.worktree_path.as_deref().filter(|_| present).map(PathBuf::from);
+            Settled::Ended(stamp, tree)
+        });
         match known {
             None => {
                 let mut tx = ctx.db().begin().await?;
@@ -55,6 +108,10 @@ async fn look(ctx: &Arc<Ctx>, project: &Project) -> Result<(), RunsError> {
                 ctx.run_changed(&name);
             }
             Some(_) => {}
+        }
+        // Once it is stored: a failed statement is tried again.
+        if let Some(settled) = settled {
+            seen.settled.insert(dir, settled);
         }
     }
     Ok(())
@@ -132,6 +189,11 @@ fn describe(
         state_problem: problem,
         ..RunRow::blank(adw_id, created)
     })
+}
+
+fn stamp_of(file: &Path) -> Option<Stamp> {
+    let meta = std::fs::symlink_metadata(file).ok()?;
+    Some((meta.len(), meta.modified().ok()?))
 }
 
 fn worktree_word(path: &str) -> String {

@@ -110,6 +110,7 @@ pub(crate) async fn supervise(ctx: Arc<Ctx>) {
     let mut drivers: JoinSet<String> = JoinSet::new();
     let sweeper = tokio::spawn(sweep(Arc::clone(&ctx)));
     let hinter = tokio::spawn(hint(Arc::clone(&ctx)));
+    let looker = tokio::spawn(look_around(Arc::clone(&ctx)));
     while !ctx.deps.shutdown.is_cancelled() {
         ctx.beats.fetch_add(1, Ordering::Relaxed);
         match scan(&ctx).await {
@@ -133,6 +134,7 @@ pub(crate) async fn supervise(ctx: Arc<Ctx>) {
     }
     sweeper.abort();
     hinter.abort();
+    looker.abort();
     // Drivers end by themselves: each looks at the shutdown between two steps.
     while drivers.join_next().await.is_some() {}
 }
@@ -206,13 +208,22 @@ async fn pause(ctx: &Ctx) {
     }
 }
 
-/// The slow round: projects that could not be served, worktrees of ended runs, foreign runs.
+/// The slow round: projects that could not be served, worktrees of ended runs.
 async fn sweep(ctx: Arc<Ctx>) {
     loop {
         ctx.try_unserved();
         janitor::round(&ctx).await;
-        external::round(&ctx).await;
         tokio::time::sleep(Duration::from_millis(limits::SWEEP_MS)).await;
+    }
+}
+
+/// Runs that somebody starts by hand. Their folders are looked at, not watched: a watch on each of
+/// all the runs that ever were costs more than a look at what is new.
+async fn look_around(ctx: Arc<Ctx>) {
+    let mut seen = external::Seen::default();
+    loop {
+        external::round(&ctx, &mut seen).await;
+        tokio::time::sleep(Duration::from_millis(limits::EXTERNAL_MS)).await;
     }
 }
 

@@ -225,7 +225,8 @@ fn doctor_forgets_no_worktree_of_the_users_and_stops_no_git_of_theirs() {
     git(&root, &["worktree", "add", "-q", "--detach", making.to_str().unwrap()]);
     let lock = root.join(".git/worktrees/making/locked");
     std::fs::write(&lock, "initializing").unwrap();
-    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let then = std::fs::metadata(&lock).unwrap().modified().unwrap();
+    let hour_ago = then - std::time::Duration::from_secs(3600);
     std::fs::File::options().write(true).open(&lock).unwrap().set_modified(hour_ago).unwrap();
 
     let named = root.display().to_string();

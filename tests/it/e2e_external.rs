@@ -49,8 +49,6 @@ async fn a_run_by_hand_is_listed_as_external_and_left_alone() {
     let _ = daemon.client().await;
     world.open_check();
     assert!(manual.wait().await.unwrap().success());
-    // A start looks at once; else the slow round is waited for.
-    daemon.restart().await;
     let client = daemon.client().await;
     let run = shown(&client, "hand1", "completed").await;
     assert_eq!(run["branch"], "feature-1-hand1", "{run:#}");
@@ -67,8 +65,6 @@ async fn a_run_by_hand_is_listed_as_external_and_left_alone() {
     }
     killed.wait().await.unwrap();
     world.open_check();
-    daemon.restart().await;
-    let client = daemon.client().await;
     let run = shown(&client, "hand2", "lost").await;
     let lost = run["worktree_path"].as_str().unwrap().to_owned();
 
@@ -81,6 +77,18 @@ async fn a_run_by_hand_is_listed_as_external_and_left_alone() {
     assert!(Path::new(&path).join("notes/1.txt").is_file(), "{path}");
     assert!(Path::new(&lost).join(".git").is_file(), "{lost}");
     assert_eq!(repo.worktrees().len(), 2, "{:?}", repo.worktrees());
+
+    // One that has ended is not read again and again, but what changes is seen.
+    let client = daemon.client().await;
+    repo.git(&["worktree", "remove", "--force", &path]);
+    eventually("its worktree is gone", 60, async || {
+        let run = state(&client, "hand1").await;
+        if run["worktree"] == "removed" { Ok(()) } else { Err(run.to_string()) }
+    })
+    .await;
+    let mut again = by_hand(&world, &repo, "2", "hand2");
+    assert!(again.wait().await.unwrap().success());
+    shown(&client, "hand2", "completed").await;
     world.quiet().await;
 }
 

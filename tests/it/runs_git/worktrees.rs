@@ -1,5 +1,8 @@
 //! Making worktrees, also where others make them and where a making was cut off.
 
+// Tests may start processes; the ban is for the program.
+#![allow(clippy::disallowed_methods)]
+
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
