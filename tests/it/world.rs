@@ -51,7 +51,7 @@ pub enum Engine {
 
 /// The world.
 pub struct World {
-    /// Its folder, `/tmp/adwe-PID/wN`.
+    /// Its folder, `/tmp/adwe-X/wN`.
     pub root: PathBuf,
     env: Mutex<BTreeMap<String, String>>,
     settings: Mutex<BTreeMap<String, String>>,

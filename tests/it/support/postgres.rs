@@ -104,8 +104,9 @@ fn start(name: &str, more: impl FnOnce(Option<&User>, &Path) -> String) -> Optio
         return None;
     };
     let user = unprivileged_user();
-    let folder = PathBuf::from(format!("/tmp/adwpg{name}-{}", std::process::id()));
-    fs::create_dir(&folder).expect("the server's folder is new");
+    // Not named by the process id: in two containers that share /tmp two processes have the same.
+    let folder = tempfile::Builder::new().prefix(&format!("adwpg{name}-")).tempdir_in("/tmp");
+    let folder = folder.expect("a folder under /tmp").keep();
     // Searchable by the tests, whatever user the server runs as.
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("chmod");
     if let Some(user) = &user {

@@ -22,10 +22,10 @@ static UV: OnceCell<PathBuf> = OnceCell::const_new();
 
 fn ground() -> &'static Ground {
     GROUND.get_or_init(|| {
-        // Short, because a socket's path is bounded; and in /tmp, whatever TMPDIR says.
-        let root = PathBuf::from(format!("/tmp/adwe-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&root);
-        fs::create_dir(&root).expect("a folder under /tmp");
+        // Short, because a socket's path is bounded; and in /tmp, whatever TMPDIR says. Not named
+        // by the process id: in two containers that share /tmp two processes have the same.
+        let root = tempfile::Builder::new().prefix("adwe-").tempdir_in("/tmp");
+        let root = root.expect("a folder under /tmp").keep();
         Ground { _watchdog: start_watchdog(&root), root }
     })
 }
