@@ -116,6 +116,11 @@ impl Ctx {
         all.insert(adw_id.to_owned(), Instant::now());
     }
 
+    /// Looks again at the next round: the run went on, and why its worktree stayed may be over.
+    pub fn put_on(&self, adw_id: &str) {
+        self.put_off.lock().unwrap_or_else(PoisonError::into_inner).remove(adw_id);
+    }
+
     pub fn is_put_off(&self, adw_id: &str) -> bool {
         let all = self.put_off.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(adw_id).is_some_and(|at| at.elapsed() < JANITOR_AGAIN)

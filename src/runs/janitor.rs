@@ -37,6 +37,7 @@ pub(crate) async fn round(ctx: &Arc<Ctx>) {
 
 /// Looks at one run that has just ended.
 pub(crate) async fn clean_run(ctx: &Arc<Ctx>, adw_id: &str) {
+    ctx.put_on(adw_id);
     match sql::run(ctx.db(), adw_id).await {
         Ok(Some(row)) if !row.active && row.worktree.as_deref() == Some("present") => {
             if let Err(e) = clean(ctx, &row).await {

@@ -362,7 +362,11 @@ pub(super) async fn trigger_phase(
         });
     }
     if row.active {
-        return if row.todo() == [phase.as_str()] {
+        // A run that was queued again for this phase has the digest of its first trigger.
+        let model = valid.request.model.as_ref();
+        let same =
+            row.todo() == [phase.as_str()] && model.is_none_or(|m| row.model.as_ref() == Some(m));
+        return if same {
             answer(ctx, &row.adw_id, true).await
         } else {
             joined(ctx, &valid, &row).await

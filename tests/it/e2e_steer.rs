@@ -42,7 +42,16 @@ async fn phases_may_be_triggered_one_by_one(world: World) {
     // Its commit is nowhere else, so the worktree stays for the build.
     assert_eq!(run["worktree"], "present", "{run:#}");
 
+    world.close_check();
     assert_eq!(phase("build").await, id, "the issue's newest run goes on");
+    world.at_check().await;
+    let mut given = json!({ "issue_number": "1", "phase": "build" });
+    let joined = ok(&client, "trigger_adw_phase", given.clone()).await;
+    assert_eq!((&joined["adw_id"], &joined["already_running"]), (&json!(id), &json!(true)));
+    given["model"] = json!("another");
+    let error = refused(&client, "trigger_adw_phase", given).await;
+    assert_eq!(error["code"], "conflict", "other arguments: {error:#}");
+    world.open_check();
     let run = wait_status(&client, &id, "completed").await;
     assert_eq!(statuses(&run), [("plan", "completed", 1), ("build", "completed", 1)]);
     assert_eq!(repo.pulls().len(), 1);

@@ -15,6 +15,7 @@ mod db;
 mod e2e_clean;
 mod e2e_external;
 mod e2e_github;
+mod e2e_hosts;
 mod e2e_looking;
 mod e2e_many;
 mod e2e_preflight;
