@@ -487,19 +487,26 @@ pub fn kill_process(who: Identity) {
 /// many there were at first.
 pub async fn end_orphans(attempt_dir: &Path, start: &StartRecord, term_grace_ms: u64) -> usize {
     let grace = Duration::from_millis(term_grace_ms);
-    let first = procfs::orphans(attempt_dir, start).len();
+    // Who was proven once stays so: what proved it may be gone by the next look.
+    let known = Mutex::new(vec![]);
+    let look = || {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = procfs::orphans(attempt_dir, start, &known);
+        known.clone()
+    };
+    let first = look();
     // The leader alone, as its monitor would do it, so that Python can unwind.
-    for leader in procfs::orphans(attempt_dir, start).iter().filter(|p| Some(p.id) == start.child) {
+    if let Some(leader) = first.iter().find(|p| Some(p.id) == start.child) {
         let _ = kill(Pid::from_raw(leader.id.pid), Signal::SIGINT);
         wait_until(grace, || procfs::process(leader.id.pid).is_none_or(|p| p.id != leader.id))
             .await;
     }
-    signal_all(&procfs::orphans(attempt_dir, start), &[Signal::SIGTERM, Signal::SIGCONT]);
-    let gone = || procfs::orphans(attempt_dir, start).is_empty();
+    signal_all(&look(), &[Signal::SIGTERM, Signal::SIGCONT]);
+    let gone = || look().is_empty();
     if !wait_until(grace, gone).await {
         // Each round finds what was forked since the one before.
         wait_until(Duration::from_millis(limits::KILL_LIMIT_MS), || {
-            let left = procfs::orphans(attempt_dir, start);
+            let left = look();
             if let Some(dir) = procfs::cgroup_of(start).filter(|_| !left.is_empty()) {
                 cgroup::kill(dir);
             }
@@ -511,7 +518,7 @@ pub async fn end_orphans(attempt_dir: &Path, start: &StartRecord, term_grace_ms:
     if let Some(dir) = procfs::cgroup_of(start).filter(|_| start.boot_id == procfs::boot_id()) {
         cgroup::remove(dir);
     }
-    first
+    first.len()
 }
 
 fn signal_all(processes: &[procfs::Process], signals: &[Signal]) {

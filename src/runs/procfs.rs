@@ -139,10 +139,14 @@ pub fn cgroup_of(start: &StartRecord) -> Option<&Path> {
 }
 
 /// Living processes of an attempt whose monitor is dead, each proven to belong to it: by its
-/// control group, by its mark, by the session that the monitor led, or by descent from one of
-/// these.
+/// control group, by its mark, by an earlier look (`known`), by the session that the monitor led,
+/// or by descent from one of these.
+///
+/// The number of a session stays taken while it has members, and is given anew after that: to a
+/// stranger, who may leave a session of that number behind (every daemon begins so). So a session
+/// is the attempt's only as long as somebody in it is proven otherwise.
 #[must_use]
-pub fn orphans(attempt: &Path, start: &StartRecord) -> Vec<Process> {
+pub fn orphans(attempt: &Path, start: &StartRecord, known: &[Process]) -> Vec<Process> {
     // No monitor has such a number. Session 0 is that of the kernel, of init and of whatever init
     // (or a parent outside this container) started without a session of its own: a damaged record
     // must not make all of these ours.
@@ -151,25 +155,24 @@ pub fn orphans(attempt: &Path, start: &StartRecord) -> Vec<Process> {
         return vec![];
     }
     let all = all();
-    // The number of a session stays taken while it has members; once a stranger has it as pid,
-    // the session is his.
-    let session_reused = process(start.monitor.pid).is_some_and(|p| p.id != start.monitor);
     let grouped: BTreeSet<i32> =
         cgroup_of(start).map(cgroup::members).unwrap_or_default().into_iter().collect();
     let me = i32::try_from(std::process::id()).unwrap_or(0);
-    let mut found: BTreeMap<i32, Process> = BTreeMap::new();
-    for p in all
-        .iter()
-        .filter(|p| p.id.pid > 1 && p.id.pid != me && p.id.start_ticks >= start.monitor.start_ticks)
-    {
-        let of_session = !session_reused && p.session == start.monitor.pid && p.id != start.monitor;
-        if grouped.contains(&p.id.pid)
-            || of_session
+    let can_be = |p: &&Process| {
+        p.id.pid > 1 && p.id.pid != me && p.id.start_ticks >= start.monitor.start_ticks
+    };
+    let is_proven = |p: &&Process| {
+        grouped.contains(&p.id.pid)
             || Some(p.id) == start.child
+            || known.iter().any(|k| k.id == p.id)
             || is_marked(p.id.pid, attempt)
-        {
-            found.insert(p.id.pid, *p);
-        }
+    };
+    let mut found: BTreeMap<i32, Process> =
+        all.iter().filter(can_be).filter(is_proven).map(|p| (p.id.pid, *p)).collect();
+    if found.values().any(|p| p.session == start.monitor.pid) {
+        let members = all.iter().filter(can_be);
+        let members = members.filter(|p| p.session == start.monitor.pid && p.id != start.monitor);
+        found.extend(members.map(|p| (p.id.pid, *p)));
     }
     let roots: BTreeSet<i32> = found.keys().copied().collect();
     for p in below(&all, &roots).into_iter().filter(|p| p.id.pid != me) {
@@ -213,7 +216,20 @@ mod tests {
     #[test]
     fn nothing_of_another_boot_lives() {
         let me = process(i32::try_from(std::process::id()).unwrap()).unwrap();
-        assert!(orphans(Path::new("/x"), &record(me.session, "another".into())).is_empty());
+        assert!(orphans(Path::new("/x"), &record(me.session, "another".into()), &[]).is_empty());
+    }
+
+    #[test]
+    fn a_session_is_ours_only_while_somebody_in_it_is_proven_so() {
+        // This process' own session, as if a monitor of that number had been here before.
+        let me = process(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let parent = process(me.parent).filter(|p| p.session == me.session && p.id.pid > 1);
+        let record = record(me.session, boot_id());
+        let of_session = |found: Vec<Process>| found.iter().any(|p| p.session == me.session);
+        assert!(!of_session(orphans(Path::new("/x"), &record, &[])));
+        if let Some(parent) = parent.filter(|_| me.session > 1) {
+            assert!(of_session(orphans(Path::new("/x"), &record, &[parent])));
+        }
     }
 
     #[test]
@@ -221,7 +237,10 @@ mod tests {
         // Kernel threads and init are in session 0, and so is CI where init starts it.
         assert!(all().iter().any(|p| p.session == 0 || p.id.pid == 1));
         for monitor in [-1, 0, 1] {
-            assert!(orphans(Path::new("/x"), &record(monitor, boot_id())).is_empty(), "{monitor}");
+            assert!(
+                orphans(Path::new("/x"), &record(monitor, boot_id()), &[]).is_empty(),
+                "{monitor}"
+            );
         }
     }
 }

@@ -87,6 +87,27 @@ async fn a_stranger_is_never_touched() {
 }
 
 #[tokio::test]
+async fn what_a_stranger_left_in_a_session_of_the_monitors_number_is_not_ours() {
+    let attempt = Attempt::sh("echo $$ > up; while [ ! -e go ]; do sleep 0.02; done");
+    attempt.start().await;
+    attempt.sign("up");
+    let mut start = attempt.kill_monitor();
+    std::fs::write(attempt.cwd().join("go"), "").unwrap();
+    until("end of the tree", || matches!(attempt.probe(), Probe::Vanished(_)).then_some(()));
+    // As a daemon does it: the leader of the session goes, somebody in it stays.
+    let script = "sleep 1000 </dev/null >/dev/null 2>&1 & echo $!";
+    let done = std::process::Command::new("setsid").args(["--wait", "sh", "-c", script]).output();
+    let pid: i32 = String::from_utf8(done.unwrap().stdout).unwrap().trim().parse().unwrap();
+    let left = procfs::process(pid).unwrap();
+    assert!(procfs::process(left.session).is_none(), "its leader is gone");
+    start.monitor = Identity { pid: left.session, start_ticks: start.monitor.start_ticks };
+    assert_eq!(end_orphans(&attempt.dir(), &start, 100).await, 0);
+    assert!(lives(left.id), "a stranger was ended");
+    let pid = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+#[tokio::test]
 async fn a_record_of_another_boot_ends_nobody() {
     let attempt = Attempt::sh("echo $$ > up; while [ ! -e go ]; do sleep 0.02; done");
     attempt.start().await;
