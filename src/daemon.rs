@@ -126,6 +126,8 @@ impl Daemon {
     ) -> anyhow::Result<Daemon> {
         let config = Arc::new(loaded.config.clone());
         let state_dir = &config.paths.state_dir;
+        // Before the database is made: one that is there already says that this is no first start.
+        let host = host::name(state_dir, &OsRng).context("cannot tell which runs are ours")?;
         status("opening the database");
         let db = Db::open(&config.paths.database_url).await?;
         db.migrate(&SystemClock).await?;
@@ -139,7 +141,7 @@ impl Daemon {
             rng: Arc::new(OsRng),
             changes: Changes::new(),
             exe: options.exe.clone(),
-            host: host::name(state_dir, &OsRng).context("cannot tell which runs are ours")?,
+            host,
             automation,
             base_env: child_env(env, state_dir),
             shutdown: stop.clone(),

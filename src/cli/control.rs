@@ -24,6 +24,9 @@ pub async fn serve(cx: Cx, given: Serve) -> Result<u8, Fail> {
     if given.detached {
         // The terminal that we were started from may go; an error says that we lead already.
         let _ = nix::unistd::setsid();
+        // Nor may it keep the folder that the starter happened to be in, a worktree perhaps, or a
+        // disk that somebody wants to take out. What was given was made absolute.
+        let _ = nix::unistd::chdir("/");
     }
     let options = Options {
         foreground: given.foreground,

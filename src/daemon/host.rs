@@ -12,6 +12,8 @@ use crate::ids::{Rng, RunId};
 
 /// Name of the file in the state folder.
 const FILE: &str = "host";
+/// The embedded database, where it usually lies.
+const DATABASE: &str = "adwd.db";
 const NAME_MAX_CHARS: usize = 128;
 
 /// The name; made at the first start from the machine's, with a part that no other has.
@@ -34,7 +36,12 @@ fn of(state_dir: &Path, machine: &str, rng: &dyn Rng) -> io::Result<String> {
                 .take(64)
                 .collect();
             let machine = if machine.is_empty() { "localhost".to_owned() } else { machine };
-            let text = format!("{machine}-{}\n", RunId::generate(rng));
+            // Runs of a daemon that kept no such file belong to the machine's name.
+            let text = if state_dir.join(DATABASE).exists() {
+                format!("{machine}\n")
+            } else {
+                format!("{machine}-{}\n", RunId::generate(rng))
+            };
             // Whole or not at all: half a name would be a daemon without its runs.
             let temp = state_dir.join(format!(".{FILE}.tmp"));
             let mut file = std::fs::File::create(&temp)?;
@@ -75,6 +82,14 @@ mod tests {
         assert_ne!(of(other.path(), "box", &OsRng).unwrap(), first);
         let odd = tempfile::tempdir().unwrap();
         assert!(of(odd.path(), "\u{7} /", &OsRng).unwrap().starts_with("localhost-"));
+    }
+
+    #[test]
+    fn a_folder_from_before_there_were_such_names_keeps_the_machines() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(DATABASE), "").unwrap();
+        assert_eq!(of(dir.path(), "box", &OsRng).unwrap(), "box");
+        assert_eq!(of(dir.path(), "renamed", &OsRng).unwrap(), "box");
     }
 
     #[test]

@@ -497,7 +497,7 @@ pub async fn request_stop(
 }
 
 /// Queues an ended run again; `false` where it is not in `from` any more. Another active run of
-/// the issue is a unique violation.
+/// the issue is a unique violation. A worktree that is gone may be made again, by the scripts too.
 ///
 /// # Errors
 /// [`DbError`].
@@ -512,7 +512,8 @@ pub async fn requeue(
         .exec(
             "UPDATE runs SET status = 'queued', active = TRUE, stop_requested = FALSE, \
              phases = $3, todo = $4, floors = $5, model = COALESCE($6, model), queued_at = $7, \
-             ended_at = NULL, failure = NULL, retry_at = NULL, revision = revision + 1 \
+             ended_at = NULL, failure = NULL, retry_at = NULL, revision = revision + 1, \
+             worktree = CASE WHEN worktree = 'removed' THEN NULL ELSE worktree END \
              WHERE adw_id = $1 AND status = $2 AND origin = 'daemon'",
             args![adw_id, from.as_str(), &q.phases, &q.todo, &q.floors, &q.model, now],
         )

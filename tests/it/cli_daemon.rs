@@ -95,6 +95,11 @@ fn stdio_starts_a_daemon_adds_the_repository_and_speaks_json_alone() {
     assert_eq!(project["name"], "shop", "{out}");
     assert!(err.contains("started one in the background") && err.contains("now serving"), "{err}");
 
+    // It does not stay in the folder that its starter happened to be in.
+    let lock = std::fs::read_to_string(world.state().join("adwd.lock")).unwrap();
+    let cwd = std::fs::read_link(format!("/proc/{}/cwd", lock.trim())).unwrap();
+    assert_eq!(cwd, std::path::Path::new("/"));
+
     // The same repository by path, by name, and from a folder inside it.
     let listed = world.run(&["project", "list"]).ended(0).out;
     assert!(listed.starts_with("shop\t"), "{listed}");

@@ -9,7 +9,7 @@ use adwd::runs::RunStatus::{
     self, Cancelled, Completed, Failed, Lost, Queued, Running, Skipped, Starting, Stopping,
     TimedOut,
 };
-use adwd::runs::sql::{self, Requeue, RunRow};
+use adwd::runs::sql::{self, Requeue, RunRow, Told};
 use tokio::sync::Barrier;
 
 use super::{NOW, failure, foreign, in_status, queued, ready, some, store, the};
@@ -26,6 +26,7 @@ on_both_engines!(
     a_stop_ends_a_queued_run_at_once,
     a_stop_asks_a_started_run_to_stop,
     a_stop_leaves_ended_and_foreign_runs_alone,
+    a_worktree_that_is_gone_may_be_made_again_in_the_next_life,
     an_ended_run_is_queued_again_with_a_clean_slate,
     only_the_daemons_own_ended_runs_are_queued_again,
     of_two_resumes_one_wins,
@@ -237,6 +238,26 @@ async fn requeue(db: &Db, id: &str, from: RunStatus, plan: &Requeue) -> Result<b
     let moved = sql::requeue(&mut tx, id, from, plan, NOW).await?;
     tx.commit().await?;
     Ok(moved)
+}
+
+/// A script that makes its own worktree makes it again; what is told of it then must count, or
+/// nobody would ever take it away.
+async fn a_worktree_that_is_gone_may_be_made_again_in_the_next_life(s: Scratch) {
+    let s = ready(s).await;
+    let tree = some("/trees/r1");
+    let ended = |id: &str, seq, worktree: &str| RunRow {
+        worktree_path: tree.clone(),
+        worktree: some(worktree),
+        ..in_status(id, seq, Failed)
+    };
+    store(&s.db, &[ended("r1", 1, "removed"), ended("r2", 2, "present")]).await;
+    for (id, before) in [("r1", None), ("r2", Some("present"))] {
+        assert!(requeue(&s.db, id, Failed, &plan(None)).await.unwrap());
+        assert_eq!(the(&s.db, id).await.worktree.as_deref(), before);
+        let told = Told { worktree_path: tree.clone(), ..Told::default() };
+        sql::tell(&s.db, id, &told).await.unwrap();
+        assert_eq!(the(&s.db, id).await.worktree.as_deref(), Some("present"));
+    }
 }
 
 async fn an_ended_run_is_queued_again_with_a_clean_slate(s: Scratch) {
