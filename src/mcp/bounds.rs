@@ -26,10 +26,11 @@ pub const WATCHED_COUNT: usize = 256;
 pub const STREAMS_COUNT: usize = 256;
 /// Connections to the unix socket at once.
 pub const UNIX_CONNECTIONS_COUNT: usize = 256;
-/// One message over the socket.
-pub const MESSAGE_MAX_BYTES: usize = 1 << 20;
+/// One message over the socket: an output of a step at its bound (4 MiB) fits with its escapes, and
+/// one beyond it is refused by name and not by a torn connection.
+pub const MESSAGE_MAX_BYTES: usize = 12 << 20;
 /// One request body over HTTP.
-pub const BODY_MAX_BYTES: usize = 1 << 20;
+pub const BODY_MAX_BYTES: usize = MESSAGE_MAX_BYTES;
 /// A comment keeps idle event streams open this often.
 pub const SSE_KEEP_ALIVE: Duration = Duration::from_millis(15_000);
 /// After a stop was asked for: streams and waits get this long to end with a result.

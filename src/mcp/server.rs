@@ -20,10 +20,10 @@ use super::args::{clip, nearest};
 use super::bounds::{STATIC_TTL_MS, STREAMS_COUNT};
 use super::caller::caller;
 use super::error::ToolError;
-use super::resources::RunUri;
+use super::runs::tasks;
 use super::subscriptions::{Watched, acceptable, pump};
-use super::tools::{Catalogue, TOOLS};
-use super::{completion, prompts, resources, tasks, tools_runs};
+use super::tools::{self, Catalogue, Family};
+use super::{completion, prompts, resources, runs};
 use crate::auth::{Action, Principal, Transport};
 use crate::clock::Clock;
 use crate::runs::Runs;
@@ -95,6 +95,10 @@ impl AdwServer {
         &self.shared.deps.runs
     }
 
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.shared.deps.clock.as_ref()
+    }
+
     pub(super) fn principal(&self) -> &Principal {
         &self.principal
     }
@@ -129,7 +133,7 @@ impl AdwServer {
     }
 
     fn unknown_tool(&self, name: &str) -> Refused {
-        if TOOLS.iter().any(|def| def.name == name) {
+        if tools::all().any(|def| def.name == name || def.aliases.contains(&name)) {
             return Refused::Tool(ToolError::new(
                 "disabled",
                 format!("{name} is switched off: this daemon starts no runs over MCP"),
@@ -227,7 +231,9 @@ impl ServerHandler for AdwServer {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let answer = match self.tool(&request.name) {
-            Ok(def) => tools_runs::call(self, def, &request, &context).await,
+            Ok(def) => match def.family {
+                Family::Runs => runs::calls::call(self, def, &request, &context).await,
+            },
             Err(Refused::Tool(error)) => Err(error),
             Err(Refused::Protocol(error)) => return Err(error),
         };
@@ -243,7 +249,7 @@ impl ServerHandler for AdwServer {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         first_page(request)?;
-        resources::list(self.runs()).await
+        resources::list(self).await
     }
 
     async fn list_resource_templates(
@@ -260,7 +266,7 @@ impl ServerHandler for AdwServer {
         request: ReadResourceRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        Ok(resources::read(self.runs(), &request.uri).await?.into())
+        Ok(resources::read(self, &request.uri).await?.into())
     }
 
     async fn list_prompts(
@@ -277,7 +283,7 @@ impl ServerHandler for AdwServer {
         request: GetPromptRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        Ok(prompts::get(self.runs(), self.shared.deps.clock.as_ref(), &request).await?.into())
+        Ok(prompts::get(self, &request).await?.into())
     }
 
     async fn complete(
@@ -285,7 +291,7 @@ impl ServerHandler for AdwServer {
         request: CompleteRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        completion::complete(self.runs(), &request).await
+        completion::complete(self, &request).await
     }
 
     fn accepted_subscription_filter(
@@ -300,7 +306,7 @@ impl ServerHandler for AdwServer {
         let _place = self.place().map_err(ToolError::into_protocol)?;
         let watched = Watched::of(context.accepted());
         tokio::select! {
-            () = pump(self.runs(), &watched, context.sink(), self.stopping()) => {}
+            () = pump(self, &watched, context.sink(), self.stopping()) => {}
             () = context.cancelled() => {}
         }
         Ok(())
@@ -315,7 +321,7 @@ impl ServerHandler for AdwServer {
         let stop = self.gone.child_token();
         tokio::spawn(async move {
             tokio::select! {
-                () = pump(server.runs(), &server.watched, &peer, &stop) => {}
+                () = pump(&server, &server.watched, &peer, &stop) => {}
                 () = server.stopping().cancelled() => {}
             }
         });
@@ -327,9 +333,7 @@ impl ServerHandler for AdwServer {
         request: SubscribeRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        // What is not ours never changes: promising to tell of it is an easy promise.
-        let added = RunUri::parse(&request.uri).is_none_or(|uri| self.watched.add(uri));
-        added.then_some(()).ok_or_else(|| {
+        self.watched.add(&request.uri).then_some(()).ok_or_else(|| {
             ErrorData::invalid_params("too many resources are watched; unsubscribe some", None)
         })
     }
@@ -340,9 +344,7 @@ impl ServerHandler for AdwServer {
         request: UnsubscribeRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        if let Some(uri) = RunUri::parse(&request.uri) {
-            self.watched.remove(&uri);
-        }
+        self.watched.remove(&request.uri);
         Ok(())
     }
 

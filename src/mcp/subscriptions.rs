@@ -5,7 +5,6 @@
 //! has come.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,15 +15,17 @@ use rmcp::{Peer, RoleServer};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::address::{Address, may_change_list};
 use super::bounds::{LIST_CHANGED_GAP_MS, UPDATED_GAP_MS, WATCHED_COUNT};
-use super::resources::{self, RunUri};
+use super::resources;
+use super::server::AdwServer;
 use crate::changes::Changed;
-use crate::runs::Runs;
 
-/// What one client watches.
+/// What one client watches. The addresses are kept as the client wrote them: it knows a notice by
+/// the very text it subscribed with.
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
-    uris: Arc<Mutex<BTreeSet<RunUri>>>,
+    uris: Arc<Mutex<BTreeMap<String, Address>>>,
     list: bool,
 }
 
@@ -40,46 +41,42 @@ impl Watched {
     pub fn of(filter: &SubscriptionFilter) -> Watched {
         let uris = filter.resource_subscriptions.iter().flatten();
         Watched {
-            uris: Arc::new(Mutex::new(uris.filter_map(|uri| RunUri::parse(uri)).collect())),
+            uris: Arc::new(Mutex::new(
+                uris.filter_map(|uri| Some((uri.clone(), Address::parse(uri)?))).collect(),
+            )),
             list: filter.resources_list_changed == Some(true),
         }
     }
 
-    /// Watches one more; false where it watches too many already.
+    /// Watches one more; false where it watches too many already. What is not ours never changes:
+    /// promising to tell of it is an easy promise.
     #[must_use]
-    pub fn add(&self, uri: RunUri) -> bool {
+    pub fn add(&self, uri: &str) -> bool {
+        let Some(address) = Address::parse(uri) else { return true };
         let mut uris = self.uris();
         uris.len() < WATCHED_COUNT && {
-            uris.insert(uri);
+            uris.insert(uri.to_owned(), address);
             true
         }
     }
 
     /// Watches one less.
-    pub fn remove(&self, uri: &RunUri) {
+    pub fn remove(&self, uri: &str) {
         self.uris().remove(uri);
     }
 
     /// The notices that a change may call for.
     fn touched(&self, changed: &Changed) -> Vec<Notice> {
         let uris = self.uris();
-        let of = |pick: &dyn Fn(&RunUri) -> bool| {
-            uris.iter().filter(|uri| pick(uri)).cloned().map(Notice::Updated).collect()
-        };
-        let (mut touched, list): (Vec<Notice>, bool) = match changed {
-            Changed::Run(id) => (of(&|uri| uri.shows(id)), true),
-            Changed::Queue => (of(&|uri| *uri == RunUri::Runs), false),
-            Changed::Project(_) => (Vec::new(), true),
-            Changed::Lagged => (of(&|_| true), true),
-            Changed::Execution(_) | Changed::Writing(_) => (Vec::new(), false),
-        };
-        if list && self.list {
+        let shown = uris.iter().filter(|(_, address)| address.shows(changed));
+        let mut touched: Vec<Notice> = shown.map(|(uri, _)| Notice::Updated(uri.clone())).collect();
+        if self.list && may_change_list(changed) {
             touched.push(Notice::List);
         }
         touched
     }
 
-    fn uris(&self) -> MutexGuard<'_, BTreeSet<RunUri>> {
+    fn uris(&self) -> MutexGuard<'_, BTreeMap<String, Address>> {
         // The set is whole after every statement, so a poisoned lock is as good as another.
         self.uris.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,7 +89,7 @@ pub fn acceptable(requested: &SubscriptionFilter) -> SubscriptionFilter {
     accepted.resources_list_changed = requested.resources_list_changed;
     accepted.resource_subscriptions = requested.resource_subscriptions.as_ref().map(|uris| {
         uris.iter()
-            .filter(|uri| RunUri::parse(uri).is_some())
+            .filter(|uri| Address::parse(uri).is_some())
             .take(WATCHED_COUNT)
             .cloned()
             .collect()
@@ -103,8 +100,8 @@ pub fn acceptable(requested: &SubscriptionFilter) -> SubscriptionFilter {
 /// Something worth telling.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Notice {
-    /// A resource reads differently.
-    Updated(RunUri),
+    /// A resource reads differently; its address as the client wrote it.
+    Updated(String),
     /// The list of resources is another.
     List,
 }
@@ -181,15 +178,20 @@ impl Sink for Peer<RoleServer> {
 }
 
 /// Tells a client of changes until `stop`, or until it is gone.
-pub async fn pump(runs: &Runs, watched: &Watched, sink: &impl Sink, stop: &CancellationToken) {
+pub async fn pump(
+    server: &AdwServer,
+    watched: &Watched,
+    sink: &impl Sink,
+    stop: &CancellationToken,
+) {
     let start = Instant::now();
     let now_ms = || i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let mut changes = runs.changes();
-    let mut listed = if watched.list { listed(runs).await } else { Vec::new() };
+    let mut changes = server.runs().changes();
+    let mut listed = if watched.list { listed(server).await } else { Vec::new() };
     let mut pace = Pace::default();
     loop {
         for notice in pace.take(now_ms()) {
-            if !tell(runs, sink, notice, &mut listed).await {
+            if !tell(server, sink, notice, &mut listed).await {
                 return;
             }
         }
@@ -220,13 +222,18 @@ fn wait_ms(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
-async fn tell(runs: &Runs, sink: &impl Sink, notice: Notice, known: &mut Vec<String>) -> bool {
+async fn tell(
+    server: &AdwServer,
+    sink: &impl Sink,
+    notice: Notice,
+    known: &mut Vec<String>,
+) -> bool {
     match notice {
-        Notice::Updated(uri) => sink.updated(uri.to_string()).await,
+        Notice::Updated(uri) => sink.updated(uri).await,
         Notice::List => {
             // Most changes are of runs that are listed already; clients read the whole list
             // again on each notice, so it is sent only where the list is another.
-            let now = listed(runs).await;
+            let now = listed(server).await;
             if now == *known {
                 return true;
             }
@@ -236,11 +243,11 @@ async fn tell(runs: &Runs, sink: &impl Sink, notice: Notice, known: &mut Vec<Str
     }
 }
 
-async fn listed(runs: &Runs) -> Vec<String> {
-    match resources::recent(runs).await {
-        Ok(recent) => recent.into_iter().map(|run| run.adw_id).collect(),
+async fn listed(server: &AdwServer) -> Vec<String> {
+    match resources::listed(server).await {
+        Ok(uris) => uris,
         Err(error) => {
-            tracing::warn!(%error, "the list of recent runs cannot be read");
+            tracing::warn!(error = %error.message, "the list of resources cannot be read");
             Vec::new()
         }
     }
@@ -260,14 +267,14 @@ mod tests {
     fn a_change_touches_what_shows_the_run() {
         let watched = Watched::list();
         for uri in ["adw://runs", "adw://runs/a", "adw://runs/a/log/plan", "adw://runs/b/state"] {
-            assert!(watched.add(RunUri::parse(uri).unwrap()));
+            assert!(watched.add(uri));
         }
         assert_eq!(watched.touched(&Changed::Run(run("a"))).len(), 4);
         assert_eq!(watched.touched(&Changed::Run(run("c"))).len(), 2);
         assert_eq!(watched.touched(&Changed::Lagged).len(), 5);
-        assert_eq!(watched.touched(&Changed::Queue), [Notice::Updated(RunUri::Runs)]);
+        assert_eq!(watched.touched(&Changed::Queue), [Notice::Updated("adw://runs".to_owned())]);
         assert!(watched.touched(&Changed::Writing("w".to_owned())).is_empty());
-        watched.remove(&RunUri::Runs);
+        watched.remove("adw://runs");
         assert!(watched.touched(&Changed::Queue).is_empty());
     }
 
@@ -275,9 +282,10 @@ mod tests {
     fn the_number_of_watched_resources_is_bounded() {
         let watched = Watched::default();
         for n in 0..WATCHED_COUNT {
-            assert!(watched.add(RunUri::Run(run(&format!("r{n}")))));
+            assert!(watched.add(&format!("adw://runs/r{n}")));
         }
-        assert!(!watched.add(RunUri::Runs));
+        assert!(!watched.add("adw://runs"));
+        assert!(watched.add("file:///x"), "what is not ours takes no place");
         let uris = (0..WATCHED_COUNT * 2).map(|n| format!("adw://runs/r{n}"));
         let asked = SubscriptionFilter::builder()
             .tools_list_changed()
@@ -313,7 +321,7 @@ mod tests {
             for (step, mark) in steps {
                 now += step;
                 if mark {
-                    pace.mark(Notice::Updated(RunUri::Runs), now);
+                    pace.mark(Notice::Updated("adw://runs".to_owned()), now);
                     last_mark = Some(now);
                 }
                 if !pace.take(now).is_empty() {
