@@ -178,3 +178,57 @@ pub const SPAWN_RETRY_MS: u64 = 1_000;
 pub const COMMAND_TERM_GRACE_MS: u64 = 2_000;
 /// How long a stream that a grandchild keeps open is read after a command's end.
 pub const COMMAND_DRAIN_MS: u64 = 500;
+
+// Step workflows.
+
+/// One artifact's content (`spec/steps.md` §3.3).
+pub const STEPS_ARTIFACT_BYTES: usize = 1 << 20;
+/// Artifacts, with and without content, that one step submits.
+pub const STEPS_ARTIFACTS_COUNT: usize = 100;
+/// One submission as JSON, its artifacts included.
+pub const STEPS_OUTPUT_BYTES: usize = 4 << 20;
+/// Steps of one execution that may be out at once.
+pub const STEPS_PARALLEL_COUNT: u32 = 16;
+/// A token: an execution id, a step's name of 100 characters and two hashes fit well.
+pub const STEPS_TOKEN_CHARS: usize = 4_096;
+/// How far in the future a token may have been issued: the clocks of two hosts differ.
+pub const STEPS_TOKEN_SKEW_MS: i64 = 5_000;
+/// Shortest lifetime of a token.
+pub const STEPS_TOKEN_TTL_MIN_S: u64 = 60;
+/// A replaced signing key is kept this long beyond a token's lifetime: another host may go on
+/// signing with it until its next look.
+pub const STEPS_KEY_GRACE_MS: i64 = 600_000;
+/// How often an unknown key id makes the daemon look for keys of other hosts.
+pub const STEPS_KEY_RELOAD_MS: u64 = 1_000;
+/// A key file.
+pub const STEPS_KEY_FILE_BYTES: u64 = 64 * 1024;
+/// How often stalls, ages and retention are looked at (`spec/steps.md` §6).
+pub const STEPS_SWEEP_MS: u64 = 60_000;
+/// Executions that one round of the sweeper looks at.
+pub const STEPS_SWEEP_COUNT: u32 = 1_000;
+/// Telemetry events that are kept, whatever their age.
+pub const STEPS_EVENTS_KEEP_COUNT: i64 = 1_000_000;
+/// Telemetry events that one statement deletes, so that no writer waits long.
+pub const STEPS_EVENTS_DELETE_COUNT: u32 = 5_000;
+/// Rows on one page of events, artifacts or executions.
+pub const STEPS_PAGE_COUNT: u32 = 1_000;
+/// Rows on a page where nothing is said.
+pub const STEPS_PAGE_DEFAULT_COUNT: u32 = 100;
+/// Snapshots kept parsed in memory.
+pub const STEPS_SNAPSHOTS_COUNT: usize = 64;
+/// Events about refused calls that wait to be stored; more are dropped.
+pub const STEPS_NOTES_COUNT: usize = 256;
+/// Rows that one INSERT stores.
+pub const STEPS_BATCH_COUNT: usize = 16;
+/// Paths that a completed step hands on to the steps after it.
+pub const STEPS_FOCUS_COUNT: usize = 200;
+/// One of them; a longer one is not a path.
+pub const STEPS_FOCUS_CHARS: usize = 512;
+/// Entries of a list of hints.
+pub const STEPS_HINTS_COUNT: usize = 200;
+/// A reason or rationale.
+pub const STEPS_REASON_CHARS: usize = 2_000;
+/// A rate bucket that was not touched for so long is full, and forgotten.
+pub const STEPS_BUCKET_KEEP_MS: i64 = 24 * 3_600_000;
+/// Forbidden actions that a contract names (`spec/steps.md` §6): the gravest.
+pub const STEPS_FORBIDDEN_COUNT: usize = 5;

@@ -30,8 +30,11 @@ macro_rules! migration {
 }
 
 /// Every migration, in order. Append; never edit or reorder.
-pub const ALL: &[Migration] =
-    &[migration!(0, "foundation", "0000_foundation.sql"), migration!(1, "runs", "0001_runs.sql")];
+pub const ALL: &[Migration] = &[
+    migration!(0, "foundation", "0000_foundation.sql"),
+    migration!(1, "runs", "0001_runs.sql"),
+    migration!(2, "steps", "0003_steps.sql"),
+];
 
 #[cfg(test)]
 mod tests {
