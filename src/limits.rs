@@ -179,6 +179,59 @@ pub const COMMAND_TERM_GRACE_MS: u64 = 2_000;
 /// How long a stream that a grandchild keeps open is read after a command's end.
 pub const COMMAND_DRAIN_MS: u64 = 500;
 
+// Content of step workflows.
+
+/// One content file.
+pub const CONTENT_FILE_BYTES: u64 = 256 << 10;
+/// Files of one content folder.
+pub const CONTENT_FILES_COUNT: usize = 2_000;
+/// Folders below `agents`, `rules` or `workflows`.
+pub const CONTENT_DEPTH_COUNT: usize = 8;
+/// Entries of one folder that are looked at.
+pub const CONTENT_ENTRIES_COUNT: usize = 20_000;
+/// Levels of front matter.
+pub const CONTENT_YAML_DEPTH_COUNT: usize = 16;
+/// Values in front matter.
+pub const CONTENT_YAML_NODES_COUNT: usize = 20_000;
+/// Phases of one workflow.
+pub const CONTENT_PHASES_COUNT: usize = 100;
+/// Problems that are told of one content folder.
+pub const CONTENT_PROBLEMS_COUNT: usize = 1_000;
+/// Name of an agent, a rule or a phase (`spec/steps.md` §1.1).
+pub const CONTENT_NAME_CHARS: usize = 100;
+/// Name of a workflow.
+pub const CONTENT_WORKFLOW_NAME_CHARS: usize = 200;
+/// Description of an agent, a rule or a phase.
+pub const CONTENT_DESCRIPTION_CHARS: usize = 500;
+/// Description of a workflow.
+pub const CONTENT_WORKFLOW_DESCRIPTION_CHARS: usize = 2_000;
+/// Tags of anything, and one of them.
+pub const CONTENT_TAGS_COUNT: usize = 20;
+/// One tag.
+pub const CONTENT_TAG_CHARS: usize = 50;
+/// Patterns of a rule or phase.
+pub const CONTENT_GLOBS_COUNT: usize = 50;
+/// One pattern.
+pub const CONTENT_GLOB_CHARS: usize = 200;
+/// Patterns that the braces of one pattern may stand for.
+pub const CONTENT_GLOB_BRANCHES_COUNT: usize = 256;
+/// Keywords of a workflow.
+pub const CONTENT_KEYWORDS_COUNT: usize = 50;
+/// One keyword.
+pub const CONTENT_KEYWORD_CHARS: usize = 100;
+/// Actions that a phase allows.
+pub const CONTENT_ACTIONS_COUNT: usize = 50;
+/// One of them.
+pub const CONTENT_ACTION_CHARS: usize = 500;
+/// A version, or the type of a workflow.
+pub const CONTENT_WORD_CHARS: usize = 20;
+/// Longest duration that a workflow may announce: a year.
+pub const CONTENT_DURATION_MAX_MINUTES: u32 = 525_600;
+/// Hints about content are gathered this long, so that a checkout is one sync.
+pub const CONTENT_DEBOUNCE_MS: u64 = 150;
+/// How often content is looked at without a hint.
+pub const CONTENT_RESCAN_MS: u64 = 30_000;
+
 // Step workflows.
 
 /// One artifact's content (`spec/steps.md` §3.3).

@@ -221,12 +221,7 @@ pub(super) static KEYS: &[Key] = &[
     ),
     bool_key!("worktrees.keep_success", &["ADWD_WORKTREES_KEEP_SUCCESS"], worktrees.keep_success),
     seconds_key!("steps.token_ttl_s", &["ADWD_STEPS_TOKEN_TTL_S"], TTL_S, steps.token_ttl_ms),
-    days_key!(
-        "steps.key_rotate_days",
-        &["ADWD_STEPS_KEY_ROTATE_DAYS"],
-        DAYS,
-        steps.key_rotate_ms
-    ),
+    days_key!("steps.key_rotate_days", &["ADWD_STEPS_KEY_ROTATE_DAYS"], DAYS, steps.key_rotate_ms),
     count_key!(
         "steps.max_parallel",
         &["ADWD_STEPS_MAX_PARALLEL"],

@@ -27,6 +27,7 @@ enum Inner {
 }
 
 pub(super) async fn begin(db: &Db) -> Result<Tx, DbError> {
+    cut_here(|| "begin a transaction".to_owned())?;
     let begun = match db {
         Db::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Inner::Sqlite),
         Db::Postgres { pool } => {
@@ -37,6 +38,17 @@ pub(super) async fn begin(db: &Db) -> Result<Tx, DbError> {
         Ok(inner) => Ok(Tx { inner, failed: None }),
         Err(error) => Err(from_sqlx("begin a transaction".to_owned(), error)),
     }
+}
+
+/// Where a test wants the connection cut; see `db::fault`. Nothing in release builds.
+#[cfg(debug_assertions)]
+fn cut_here(operation: impl Fn() -> String) -> Result<(), DbError> {
+    super::fault::count(operation)
+}
+
+#[cfg(not(debug_assertions))]
+fn cut_here(_operation: impl Fn() -> String) -> Result<(), DbError> {
+    Ok(())
 }
 
 impl Tx {
@@ -144,7 +156,7 @@ impl Tx {
             Some(failed) => {
                 Err(DbError::Aborted { operation: operation(), failed: failed.clone() })
             }
-            None => Ok(()),
+            None => cut_here(operation),
         }
     }
 

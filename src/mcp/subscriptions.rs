@@ -71,7 +71,7 @@ impl Watched {
             Changed::Queue => (of(&|uri| *uri == RunUri::Runs), false),
             Changed::Project(_) => (Vec::new(), true),
             Changed::Lagged => (of(&|_| true), true),
-            Changed::Execution(_) | Changed::Writing(_) => (Vec::new(), false),
+            Changed::Execution(_) | Changed::Writing(_) | Changed::Content => (Vec::new(), false),
         };
         if list && self.list {
             touched.push(Notice::List);

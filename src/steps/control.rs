@@ -9,7 +9,7 @@ use super::sql;
 use super::start::{begin, check_reason};
 use super::token;
 use super::view::{
-    Controlled, ControlAction, ControlRequest, ExecutionState, Hints, StepHandout, StepStatus,
+    ControlAction, ControlRequest, Controlled, ExecutionState, Hints, StepHandout, StepStatus,
 };
 use super::work::{Advanced, Work};
 
@@ -99,7 +99,8 @@ async fn act(
         (A::Reissue, _) => {
             let at = target(work, request.step_name.as_deref())?;
             work.renew(at, false).await?;
-            let message = format!("New token for step '{}'; the old one is revoked.", work.names(&[at]));
+            let message =
+                format!("New token for step '{}'; the old one is revoked.", work.names(&[at]));
             Ok(Outcome { step: Some(work.handout_again(at).await?), message })
         }
         (A::Abandon | A::Diverge | A::Fail, Effect::To(state)) => {

@@ -16,7 +16,7 @@ use super::sql_rows::StepRow;
 use super::template::Snapshot;
 use super::token::{self, Age, Claims};
 use super::view::{Contract, StepHandout};
-use crate::changes::{Changed, Changes};
+use crate::changes::Changes;
 use crate::clock::{Clock, Millis};
 use crate::config::StepsConfig;
 use crate::db::{Db, DbError, Tx};
@@ -104,10 +104,6 @@ impl Ctx {
         if self.notes.try_send(event).is_err() {
             tracing::debug!(%error, "an event of a refused call is not stored: too many wait");
         }
-    }
-
-    pub fn changed(&self, execution_id: &str) {
-        self.changes.send(Changed::Execution(execution_id.to_owned()));
     }
 
     /// A UUID of version 4.

@@ -93,7 +93,7 @@ pub enum StepsError {
         why: String,
     },
     /// The execution is not in a state where this can be done.
-    #[error("Execution '{execution_id}' is {state:?}: {message}")]
+    #[error("Execution '{execution_id}' is {state}: {message}")]
     StateConflict {
         /// The execution.
         execution_id: String,
@@ -168,6 +168,7 @@ impl StepsError {
             StepsError::StepNotReady { .. } => "step_not_ready",
             StepsError::RateLimited { .. } => "rate_limited",
             StepsError::TooLarge { .. } => "artifact_too_large",
+            StepsError::Db(error) if error.is_transient() => "busy",
             StepsError::Io { .. } | StepsError::Db(_) => "internal",
         }
     }

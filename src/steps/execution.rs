@@ -198,11 +198,7 @@ macro_rules! words {
     };
 }
 
-words!(
-    ExecutionState,
-    STATES,
-    "idle, running, paused, completed, failed, abandoned, diverged"
-);
+words!(ExecutionState, STATES, "idle, running, paused, completed, failed, abandoned, diverged");
 words!(
     ControlAction,
     ACTIONS,

@@ -77,7 +77,9 @@ async fn a_key_file_that_others_may_read_or_that_is_broken_is_refused_with_what_
     let error = open(&folder, 0).await.unwrap_err().to_string();
     assert!(error.contains("mode 0640") && error.contains("chmod 600"), "{error}");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    for text in ["", "[]", "hello", r#"[{"generation":1,"kid":"x","secret":"eA==","created_at":0}]"#] {
+    for text in
+        ["", "[]", "hello", r#"[{"generation":1,"kid":"x","secret":"eA==","created_at":0}]"#]
+    {
         fs::write(&path, text).unwrap();
         let error = open(&folder, 0).await.unwrap_err().to_string();
         assert!(error.contains("not a key file"), "{error}");

@@ -33,14 +33,17 @@
 //! execution, rate buckets (task, agent), steps, counters, so that transactions cannot deadlock.
 
 mod claim;
+pub mod content_sql;
 pub mod contract;
 mod control;
 mod ctx;
 pub mod error;
-mod events;
+pub mod events;
 pub mod execution;
+pub mod front_matter;
 pub mod globs;
 pub mod guardrails;
+pub mod judge;
 pub mod keys;
 pub mod library;
 pub mod limiter;
@@ -48,7 +51,8 @@ pub mod output;
 mod query;
 pub mod ready;
 pub mod sql;
-mod sql_rows;
+pub mod sql_read;
+pub mod sql_rows;
 mod stall;
 mod start;
 mod submit;
@@ -56,6 +60,7 @@ pub mod template;
 pub mod token;
 pub mod view;
 mod work;
+mod yaml;
 
 use std::sync::Arc;
 
@@ -65,9 +70,9 @@ use crate::changes::Subscription;
 use ctx::Ctx;
 pub use ctx::StepsDeps;
 pub use error::StepsError;
-use library::Library;
+pub use library::{Library, LibraryDeps, SyncReport, WorkflowListing};
 pub use stall::Swept;
-pub use template::{Agent, Complexity, Phase, Problem, Rule, Snapshot, Workflow};
+pub use template::{Agent, Complexity, Kind, Phase, Problem, Rule, Snapshot, Workflow};
 pub use view::*;
 
 /// Handle to the steps slice; cheap to clone.

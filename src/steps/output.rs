@@ -76,8 +76,16 @@ fn take(output: &mut Output, key: &str, value: &Value) -> Result<(), StepsError>
     match (key, value) {
         // An absent field and one that is null are the same to every agent.
         (
-            "summary" | "artifacts" | "references" | "confidence" | "decisions" | "findings"
-            | "next_steps" | "next_step_recommendation" | "blockers" | "metadata",
+            "summary"
+            | "artifacts"
+            | "references"
+            | "confidence"
+            | "decisions"
+            | "findings"
+            | "next_steps"
+            | "next_step_recommendation"
+            | "blockers"
+            | "metadata",
             Value::Null,
         ) => {}
         ("summary", Value::String(text)) => output.summary.clone_from(text),
@@ -177,7 +185,8 @@ fn artifact(
         Some(Value::String(text)) if !text.trim().is_empty() => (text, false),
         Some(Value::String(_)) | None => {
             let given = given.get("content").unwrap_or(&Value::Null);
-            let expected = "text that is not blank (an artifact that exists is named by its id alone)";
+            let expected =
+                "text that is not blank (an artifact that exists is named by its id alone)";
             return Err(invalid(&format!("{path}.content"), given, expected));
         }
         Some(other) => (format!("{other:#}"), true),

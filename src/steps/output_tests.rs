@@ -67,7 +67,10 @@ fn what_is_not_quite_right_is_taken_with_a_warning() {
     }))
     .unwrap();
     let artifact = &output.artifacts[0];
-    assert_eq!((artifact.artifact_type.as_str(), kind(&artifact.artifact_type)), ("data_model", "data"));
+    assert_eq!(
+        (artifact.artifact_type.as_str(), kind(&artifact.artifact_type)),
+        ("data_model", "data")
+    );
     assert_eq!(artifact.title, "model.json");
     assert_eq!(artifact.content_type, "application/json");
     assert_eq!(serde_json::from_str::<Value>(&artifact.content).unwrap(), json!({"a": [1]}));
@@ -106,7 +109,8 @@ fn refusals_name_the_path() {
 
 #[test]
 fn sizes_are_bounded_and_said() {
-    let artifact = |bytes: usize| json!({"type": "adr", "title": "t", "content": "x".repeat(bytes)});
+    let artifact =
+        |bytes: usize| json!({"type": "adr", "title": "t", "content": "x".repeat(bytes)});
     let of = |items: Vec<Value>| json!({"summary": "s", "artifacts": items});
     assert!(normalise(&of(vec![artifact(1 << 20)])).is_ok());
     let error = normalise(&of(vec![artifact(1), artifact((1 << 20) + 1)])).unwrap_err();
@@ -128,7 +132,8 @@ fn the_digest_does_not_see_the_order_of_keys_but_everything_else() {
     let c = normalise(&json!({"summary": "s", "metadata": {"a": 1, "b": [3]}})).unwrap();
     assert_eq!(digest(&a), digest(&b));
     assert_ne!(digest(&a), digest(&c));
-    let listed = |list: Value| digest(&normalise(&json!({"summary": "s", "findings": list})).unwrap());
+    let listed =
+        |list: Value| digest(&normalise(&json!({"summary": "s", "findings": list})).unwrap());
     assert_ne!(listed(json!(["ab"])), listed(json!(["a", "b"])));
     assert_ne!(listed(json!(["1"])), listed(json!([1])));
 }
@@ -170,10 +175,28 @@ fn json_values() -> impl Strategy<Value = Value> {
 fn keys() -> impl Strategy<Value = String> {
     prop_oneof![
         proptest::sample::select(vec![
-            "summary", "artifacts", "references", "confidence", "decisions", "findings",
-            "next_steps", "next_step_recommendation", "blockers", "metadata", "type",
-            "artifact_type", "title", "name", "content", "description", "content_type",
-            "mime_type", "extra", "warnings", "artifact_refs", "path",
+            "summary",
+            "artifacts",
+            "references",
+            "confidence",
+            "decisions",
+            "findings",
+            "next_steps",
+            "next_step_recommendation",
+            "blockers",
+            "metadata",
+            "type",
+            "artifact_type",
+            "title",
+            "name",
+            "content",
+            "description",
+            "content_type",
+            "mime_type",
+            "extra",
+            "warnings",
+            "artifact_refs",
+            "path",
         ])
         .prop_map(str::to_owned),
         "[a-z]{1,5}",

@@ -167,10 +167,7 @@ pub(super) async fn executions(
 }
 
 /// The newest execution that has not ended.
-pub(super) async fn active(
-    ctx: &Ctx,
-    project: Option<&str>,
-) -> Result<Option<String>, StepsError> {
+pub(super) async fn active(ctx: &Ctx, project: Option<&str>) -> Result<Option<String>, StepsError> {
     Ok(sql_read::active(&ctx.db, project).await?)
 }
 

@@ -65,7 +65,10 @@ fn points_are_for_the_request_for_patterns_and_for_tags() {
     let (steps, selection) = handed(next(&phases, &[Pending; 3], 1, &hints));
     assert_eq!(Value::from(selection.scores.clone()), serde_json::json!({"a": 0, "b": 2, "c": 2}));
     assert_eq!(steps, [1], "a tie goes to the name");
-    assert_eq!((selection.reason.as_str(), selection.tie_broken_by.as_deref()), ("name", Some("name")));
+    assert_eq!(
+        (selection.reason.as_str(), selection.tie_broken_by.as_deref()),
+        ("name", Some("name"))
+    );
 
     let asked = Hints { requested_step_name: Some("a".to_owned()), ..hints.clone() };
     let (steps, selection) = handed(next(&phases, &[Pending; 3], 1, &asked));
@@ -93,12 +96,8 @@ fn a_requested_step_that_waits_is_passed_over_and_one_that_nobody_knows_is_an_er
     let (steps, selection) = handed(next(&phases, &[Pending; 3], 1, &requested("b")));
     assert_eq!(steps, [0]);
     assert_eq!(selection.requested_not_ready, ["a"]);
-    let standing = Standing {
-        phases: &phases,
-        status: &[Pending; 3],
-        approved: &[false; 3],
-        max_parallel: 1,
-    };
+    let standing =
+        Standing { phases: &phases, status: &[Pending; 3], approved: &[false; 3], max_parallel: 1 };
     assert_eq!(standing.next(&requested("x"), 1), Err("x".to_owned()));
 }
 
@@ -146,10 +145,7 @@ fn a_gate_stops_the_chosen_step_and_never_those_that_are_out() {
 #[test]
 fn nothing_ready_and_nobody_working_is_a_deadlock_that_names_what_waits() {
     let phases = [phase("a", &[]), phase("b", &["a"]), phase("c", &["b", "a"])];
-    let expected = vec![
-        (1, vec!["a".to_owned()]),
-        (2, vec!["b".to_owned(), "a".to_owned()]),
-    ];
+    let expected = vec![(1, vec!["a".to_owned()]), (2, vec!["b".to_owned(), "a".to_owned()])];
     let stuck = next(&phases, &[Failed, Pending, Pending], 1, &Hints::default());
     assert_eq!(stuck, Next::Deadlock(expected));
     let circle = [phase("a", &["b"]), phase("b", &["a"])];

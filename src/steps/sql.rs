@@ -7,8 +7,8 @@ use super::events::Event;
 use super::keys::Key;
 use super::limiter::Level;
 use super::output::{kind, sha256};
-pub use super::sql_rows::{ExecutionRow, Gist, NewArtifact, StepRow};
 use super::sql_rows::batches;
+pub use super::sql_rows::{ExecutionRow, Gist, NewArtifact, StepRow};
 use super::view::StepStatus;
 use crate::args;
 use crate::clock::Millis;
@@ -224,6 +224,24 @@ pub async fn consume(tx: &mut Tx, id: &str, step: &StepRow) -> Result<bool, DbEr
         )
         .await?;
     Ok(n == 1)
+}
+
+/// Keeps the contract of a step that waits at its gate, for those who read it.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn keep_contract(
+    tx: &mut Tx,
+    id: &str,
+    step_name: &str,
+    contract: &str,
+) -> Result<(), DbError> {
+    tx.exec(
+        "UPDATE execution_steps SET contract = $3 WHERE execution_id = $1 AND step_name = $2",
+        args![id, step_name, contract],
+    )
+    .await
+    .map(drop)
 }
 
 /// Lets a step past its gate.
@@ -534,7 +552,8 @@ pub async fn keys(db: &Db) -> Result<Vec<Key>, DbError> {
             args![],
         )
         .await?;
-    let key = |(generation, kid, secret, at)| Key { generation, kid, secret, created_at: Millis(at) };
+    let key =
+        |(generation, kid, secret, at)| Key { generation, kid, secret, created_at: Millis(at) };
     Ok(rows.into_iter().map(key).collect())
 }
 

@@ -2,9 +2,7 @@
 //! does not show: contents and outputs are read where they were asked for.
 
 use super::sql_rows::StepRow;
-use super::view::{
-    ArtifactFilter, EventFilter, ExecutionFilter, ExecutionState, StepStatus,
-};
+use super::view::{ArtifactFilter, EventFilter, ExecutionFilter, ExecutionState, StepStatus};
 use crate::args;
 use crate::clock::Millis;
 use crate::db::{Db, DbError};
@@ -368,8 +366,11 @@ macro_rules! artifacts {
     };
     (list $which:literal, $with:expr) => {
         if $with {
-            artifacts!("c.content", "JOIN artifact_contents c ON c.artifact_id = a.artifact_id",
-                $which)
+            artifacts!(
+                "c.content",
+                "JOIN artifact_contents c ON c.artifact_id = a.artifact_id",
+                $which
+            )
         } else {
             artifacts!("CAST(NULL AS TEXT)", "", $which)
         }
@@ -443,9 +444,9 @@ pub async fn events(db: &Db, f: &EventFilter, limit: u32) -> Result<Vec<EventRow
     let sql = match (&f.execution_id, &f.event_type) {
         (Some(_), _) => events!("execution_id = $1 AND ($2 IS NULL OR event_type = $2)"),
         (None, Some(_)) => events!("event_type = $2 AND ($1 IS NULL OR execution_id = $1)"),
-        (None, None) => events!(
-            "($1 IS NULL OR execution_id = $1) AND ($2 IS NULL OR event_type = $2)"
-        ),
+        (None, None) => {
+            events!("($1 IS NULL OR execution_id = $1) AND ($2 IS NULL OR event_type = $2)")
+        }
     };
     db.all(sql, args![&f.execution_id, &f.event_type, limit]).await
 }

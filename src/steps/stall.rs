@@ -103,14 +103,11 @@ async fn store(ctx: &Ctx, noted: &mut Vec<Event>) {
 pub(super) async fn sweep(ctx: &Ctx) -> Result<Swept, StepsError> {
     let mut swept = Swept::default();
     let now = ctx.now();
-    let (stall, abandon) =
-        (signed(ctx.config.stall_after_ms), signed(ctx.config.abandon_after_ms));
+    let (stall, abandon) = (signed(ctx.config.stall_after_ms), signed(ctx.config.abandon_after_ms));
     let first = [stall, abandon].into_iter().filter(|ms| *ms > 0).min();
     if let Some(first) = first {
         let before = now.plus_ms(-first).plus_ms(1);
-        for (id, active_at, level) in
-            sql::idle_since(&ctx.db, before, STEPS_SWEEP_COUNT).await?
-        {
+        for (id, active_at, level) in sql::idle_since(&ctx.db, before, STEPS_SWEEP_COUNT).await? {
             let age = now.since_ms(Millis(active_at));
             // Most of the stalled were told of: only what is due is taken for a change.
             if (abandon > 0 && age >= abandon) || stall_level(age, stall) > level {
@@ -173,12 +170,7 @@ async fn look(ctx: &Ctx, id: &str, swept: &mut Swept) -> Result<(), StepsError> 
 }
 
 /// Fails an execution that has run longer than its kind may.
-async fn time_limit(
-    ctx: &Ctx,
-    id: &str,
-    limit: i64,
-    swept: &mut Swept,
-) -> Result<(), StepsError> {
+async fn time_limit(ctx: &Ctx, id: &str, limit: i64, swept: &mut Swept) -> Result<(), StepsError> {
     let mut work = Work::take(ctx, id).await?;
     let limit = limit * execution::time_factor(work.snapshot.workflow.complexity);
     let started = work.row.started_at.unwrap_or(work.now);

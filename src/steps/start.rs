@@ -8,7 +8,7 @@ use super::limiter::{self, Caller};
 use super::output::sha256;
 use super::sql;
 use super::sql_rows::{ExecutionRow, StepRow};
-use super::template::Snapshot;
+use super::template::{self, Snapshot};
 use super::view::{ExecutionState, Handed, Hints, StartRequest, StepStatus};
 use super::work::{Advanced, Work};
 use crate::clock::Millis;
@@ -34,6 +34,7 @@ async fn try_start(
     request: StartRequest,
 ) -> Result<Handed, StepsError> {
     check_hints(&request.hints)?;
+    check_snapshot(&snapshot)?;
     let row = new_row(ctx, &snapshot, &request)?;
     let steps = new_steps(&snapshot);
     let body = text(&snapshot);
@@ -72,6 +73,20 @@ async fn try_start(
     let handed = work.handed(done)?;
     work.finish(true).await?;
     Ok(handed)
+}
+
+/// What cannot be led to an end is refused at the start (`spec/steps.md` §6).
+fn check_snapshot(snapshot: &Snapshot) -> Result<(), StepsError> {
+    let agents = snapshot.agents.keys().cloned().collect();
+    let problems = template::validate(&snapshot.workflow, &agents);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let problems: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
+    Err(StepsError::InvalidWorkflow {
+        name: snapshot.workflow.name.clone(),
+        problems: problems.join("; "),
+    })
 }
 
 /// `idle` → `running`, and the first step.
@@ -139,7 +154,7 @@ fn id(field: &str, given: &str) -> Result<String, StepsError> {
 
 /// All steps are there from the start, so that totals and progress are right.
 fn new_steps(snapshot: &Snapshot) -> Vec<StepRow> {
-    let step = |(ordinal, phase): (usize, &super::template::Phase)| StepRow {
+    let step = |(ordinal, phase): (usize, &template::Phase)| StepRow {
         step_name: phase.phase.clone(),
         ordinal,
         agent_name: phase.agent.clone(),

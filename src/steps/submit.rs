@@ -163,8 +163,9 @@ async fn complete_step(
         let count = output.blockers.len();
         let reason = format!("step '{name}' reports {count} blocker(s)");
         work.go(ExecutionState::Paused, Some(reason.clone()));
-        let message =
-            format!("Paused: {reason}; when they are out of the way: workflow_control action \"resume\".");
+        let message = format!(
+            "Paused: {reason}; when they are out of the way: workflow_control action \"resume\"."
+        );
         Advanced { message, ..Advanced::default() }
     } else {
         work.advance(hints, usize::MAX).await?

@@ -60,8 +60,7 @@ impl<'c> Work<'c> {
     /// Takes the execution of that id. Its steps are read with [`Work::read_steps`].
     pub async fn take(ctx: &'c Ctx, execution_id: &str) -> Result<Work<'c>, StepsError> {
         let mut tx = ctx.db.begin().await?;
-        let unknown =
-            || StepsError::UnknownExecution { execution_id: execution_id.to_owned() };
+        let unknown = || StepsError::UnknownExecution { execution_id: execution_id.to_owned() };
         let row = sql::lock_execution(&mut tx, execution_id).await?.ok_or_else(unknown)?;
         let snapshot = ctx.snapshot_in(&mut tx, &row.snapshot_hash).await?;
         Ok(Work::new(ctx, tx, row, snapshot))
@@ -120,9 +119,12 @@ impl<'c> Work<'c> {
         if self.row.state == ExecutionState::Running {
             return Ok(());
         }
-        let reason = self.row.state_reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
+        let reason =
+            self.row.state_reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
         let help = match (self.row.state, &self.row.waiting_step) {
-            (ExecutionState::Idle, _) => "start it with workflow_control action \"start\"".to_owned(),
+            (ExecutionState::Idle, _) => {
+                "start it with workflow_control action \"start\"".to_owned()
+            }
             (ExecutionState::Paused, Some(step)) => {
                 format!("a person must approve step '{step}' (workflow_control action \"approve\")")
             }
@@ -217,7 +219,10 @@ impl<'c> Work<'c> {
                 let reason = format!("step '{name}' waits for approval");
                 self.go(ExecutionState::Paused, Some(reason));
                 self.row.waiting_step = Some(name.clone());
-                done.gate = Some(self.contract(at, hints)?);
+                let contract = self.contract(at, hints)?;
+                let id = &self.row.execution_id;
+                sql::keep_contract(&mut self.tx, id, &name, &text(&contract)).await?;
+                done.gate = Some(contract);
                 done.message = format!(
                     "Step '{name}' needs a person's approval before it is handed out: \
                      workflow_control action \"approve\"."
