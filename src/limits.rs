@@ -257,7 +257,7 @@ pub const STEPS_KEY_RELOAD_MS: u64 = 1_000;
 pub const STEPS_KEY_FILE_BYTES: u64 = 64 * 1024;
 /// How often stalls, ages and retention are looked at (`spec/steps.md` §6).
 pub const STEPS_SWEEP_MS: u64 = 60_000;
-/// Executions that one round of the sweeper looks at.
+/// Executions on one page of the sweeper.
 pub const STEPS_SWEEP_COUNT: u32 = 1_000;
 /// Telemetry events that are kept, whatever their age.
 pub const STEPS_EVENTS_KEEP_COUNT: i64 = 1_000_000;

@@ -2,6 +2,7 @@
 
 use super::ctx::{Ctx, stored};
 use super::error::StepsError;
+use super::events::Whose;
 use super::judge::{self, Worth};
 use super::limiter::{self, Caller};
 use super::sql_read;
@@ -22,7 +23,7 @@ pub(super) async fn claim(
     }
     .await;
     if let Err(error) = &result {
-        ctx.refused(error, None);
+        ctx.refused(error, Whose { execution_id: Some(execution_id), ..Whose::default() });
     }
     result
 }
@@ -69,7 +70,7 @@ pub(super) async fn peek(ctx: &Ctx, token: &str) -> Result<Handed, StepsError> {
     }
     .await;
     if let Err(error) = &result {
-        ctx.refused(error, claims.as_ref());
+        ctx.refused(error, Whose { claims: claims.as_ref(), ..Whose::default() });
     }
     result
 }

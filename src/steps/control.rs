@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::ctx::{Ctx, stored};
-use super::error::StepsError;
+use super::error::{StepsError, clipped};
+use super::events::Whose;
 use super::execution::{self, Effect};
 use super::sql;
 use super::start::{begin, check_reason};
@@ -31,7 +32,8 @@ impl Outcome {
 pub(super) async fn control(ctx: &Ctx, request: ControlRequest) -> Result<Controlled, StepsError> {
     let result = try_control(ctx, &request).await;
     if let Err(error) = &result {
-        ctx.refused(error, None);
+        let execution_id = Some(request.execution_id.as_str());
+        ctx.refused(error, Whose { execution_id, ..Whose::default() });
     }
     result
 }
@@ -207,7 +209,7 @@ fn named(work: &Work<'_>, name: &str) -> Result<usize, StepsError> {
         let all: Vec<usize> = (0..work.steps.len()).collect();
         StepsError::Invalid {
             field: "step_name".to_owned(),
-            given: format!("{name:?}"),
+            given: format!("{:?}", clipped(name)),
             expected: format!("one of {}", work.names(&all)),
         }
     })

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::error::StepsError;
-use super::events::{self, Event};
+use super::events::{self, Event, Whose};
 use super::keys::{Keys, Lifetimes};
 use super::library::Library;
 use super::sql;
@@ -99,8 +99,8 @@ impl Ctx {
     }
 
     /// Queues the event of a refused call; dropped where too many wait.
-    pub fn refused(&self, error: &StepsError, claims: Option<&Claims>) {
-        let Some(event) = events::of_refusal(error, claims) else { return };
+    pub fn refused(&self, error: &StepsError, whose: Whose<'_>) {
+        let Some(event) = events::of_refusal(error, whose) else { return };
         if self.notes.try_send(event).is_err() {
             tracing::debug!(%error, "an event of a refused call is not stored: too many wait");
         }

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::error::StepsError;
+use super::error::{StepsError, clipped};
 use super::token::Claims;
 
 /// Every type of event.
@@ -46,9 +46,19 @@ pub struct Event {
     pub metadata: Value,
 }
 
+/// Whose call was refused, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Whose<'a> {
+    /// What its token says, if it is authentic.
+    pub claims: Option<&'a Claims>,
+    /// The execution that it names.
+    pub execution_id: Option<&'a str>,
+}
+
 /// The event that tells of a refused call; none for what is the daemon's own trouble.
 #[must_use]
-pub fn of_refusal(error: &StepsError, claims: Option<&Claims>) -> Option<Event> {
+pub fn of_refusal(error: &StepsError, whose: Whose<'_>) -> Option<Event> {
+    let claims = whose.claims;
     let (event_type, metadata) = match error {
         StepsError::TokenExpired { minutes, .. } => {
             ("token_expired", json!({ "age_minutes": minutes }))
@@ -65,11 +75,15 @@ pub fn of_refusal(error: &StepsError, claims: Option<&Claims>) -> Option<Event> 
             json!({ "scope": scope, "key": key, "retry_after_ms": retry_after_ms }),
         ),
         StepsError::Db(_) | StepsError::Io { .. } => return None,
-        other => ("error", json!({ "code": other.code(), "error": other.to_string() })),
+        other => ("error", json!({ "code": other.code(), "error": clipped(&other.to_string()) })),
     };
+    // What a caller calls an execution is only believed where there is one.
+    let named =
+        whose.execution_id.filter(|_| !matches!(error, StepsError::UnknownExecution { .. }));
+    let execution_id = claims.map(|claims| claims.execution_id.as_str()).or(named);
     Some(Event {
         event_type,
-        execution_id: claims.map(|claims| claims.execution_id.clone()),
+        execution_id: execution_id.map(str::to_owned),
         step_name: claims.map(|claims| claims.step_name.clone()),
         agent_name: None,
         metadata,

@@ -99,8 +99,7 @@ impl Steps {
     /// # Errors
     /// [`StepsError`]; after an error nothing was stored.
     pub async fn start(&self, request: StartRequest) -> Result<Handed, StepsError> {
-        let snapshot = self.ctx.library.snapshot(&request.workflow_name).await?;
-        self.start_snapshot(snapshot, request).await
+        start::start_named(&self.ctx, request).await
     }
 
     /// The same with content that the caller has; the request's `workflow_name` is not looked at.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::error::StepsError;
+use super::error::{StepsError, clipped};
 use super::view::{ArtifactIn, Output};
 use crate::limits::{
     STEPS_ARTIFACT_BYTES, STEPS_ARTIFACTS_COUNT, STEPS_FOCUS_CHARS, STEPS_FOCUS_COUNT,
@@ -17,8 +17,6 @@ use crate::limits::{
 
 /// The longest type of an artifact.
 const TYPE_MAX_CHARS: usize = 64;
-/// How much of a refused value is repeated in the error.
-const GIVEN_SHOWN_CHARS: usize = 40;
 /// Where a reference that is an object names its file.
 const REFERENCE_KEYS: [&str; 6] = ["path", "file", "url", "uri", "title", "name"];
 
@@ -346,11 +344,7 @@ fn invalid(field: &str, given: &Value, expected: &str) -> StepsError {
 }
 
 fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(GIVEN_SHOWN_CHARS) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    }
+    clipped(&value.to_string())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::view::StepStatus;
 use crate::args;
 use crate::clock::Millis;
 use crate::db::{Arg, Db, DbError, Tx};
-use crate::limits::{STEPS_BATCH_COUNT, STEPS_EVENTS_DELETE_COUNT};
+use crate::limits::{STEPS_BATCH_COUNT, STEPS_EVENTS_DELETE_COUNT, STEPS_SWEEP_COUNT};
 
 /// Stores what an execution runs by, unless it is stored.
 ///
@@ -509,33 +509,34 @@ pub async fn delete_events(db: &Db, before: Millis, through: i64) -> Result<u64,
     .await
 }
 
-/// Running and paused executions that were not active since, the longest first.
+/// Running and paused executions that were not active since: a page of those after an id.
 ///
 /// # Errors
 /// [`DbError`].
 pub async fn idle_since(
     db: &Db,
     before: Millis,
-    limit: u32,
+    after: &str,
 ) -> Result<Vec<(String, i64, i64)>, DbError> {
     db.all(
         "SELECT execution_id, active_at, stall_level FROM executions \
-         WHERE active AND state <> 'idle' AND active_at < $1 ORDER BY active_at LIMIT $2",
-        args![before, limit],
+         WHERE active AND state <> 'idle' AND active_at < $1 AND execution_id > $2 \
+         ORDER BY execution_id LIMIT $3",
+        args![before, after, STEPS_SWEEP_COUNT],
     )
     .await
 }
 
-/// Running executions that were started before, the oldest first.
+/// Running executions that were started before: a page of those after an id.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn running_since(db: &Db, before: Millis, limit: u32) -> Result<Vec<String>, DbError> {
+pub async fn running_since(db: &Db, before: Millis, after: &str) -> Result<Vec<String>, DbError> {
     let rows: Vec<(String,)> = db
         .all(
             "SELECT execution_id FROM executions WHERE active AND state = 'running' \
-             AND started_at + paused_ms < $1 ORDER BY created_at LIMIT $2",
-            args![before, limit],
+             AND started_at + paused_ms < $1 AND execution_id > $2 ORDER BY execution_id LIMIT $3",
+            args![before, after, STEPS_SWEEP_COUNT],
         )
         .await?;
     Ok(rows.into_iter().map(|(id,)| id).collect())

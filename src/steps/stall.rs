@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::ctx::{Ctx, signed};
 use super::error::StepsError;
@@ -42,7 +42,8 @@ pub struct Swept {
 
 /// Sweeps every minute, and stores the events of refused calls as they come; until the shutdown.
 pub(super) async fn run(ctx: Arc<Ctx>, mut notes: mpsc::Receiver<Event>) {
-    let mut rounds = interval(Duration::from_millis(STEPS_SWEEP_MS));
+    let round = Duration::from_millis(STEPS_SWEEP_MS);
+    let mut rounds = interval_at(Instant::now() + round, round);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut changes = ctx.changes.subscribe();
     let mut noted = Vec::with_capacity(STEPS_NOTES_COUNT);
@@ -99,33 +100,71 @@ async fn store(ctx: &Ctx, noted: &mut Vec<Event>) {
     noted.clear();
 }
 
-/// One round.
+/// One round. What fails for one execution keeps nobody from the next; the first failure is
+/// answered at the end.
 pub(super) async fn sweep(ctx: &Ctx) -> Result<Swept, StepsError> {
     let mut swept = Swept::default();
+    let mut failed = None;
     let now = ctx.now();
+    let mut keep = |result: Result<(), StepsError>| {
+        if let Err(error) = result {
+            failed.get_or_insert(error);
+        }
+    };
+    keep(idle(ctx, now, &mut swept).await);
+    keep(long(ctx, now, &mut swept).await);
+    keep(retain(ctx, now).await.map(|gone| swept.events_deleted = gone));
+    let forgotten = sql::delete_buckets(&ctx.db, now.plus_ms(-STEPS_BUCKET_KEEP_MS)).await;
+    keep(forgotten.map(drop).map_err(StepsError::from));
+    keep(ctx.keys.rotate(&*ctx.rng, now).await.map(|made| swept.key_rotated = made));
+    failed.map_or(Ok(swept), Err)
+}
+
+/// Stalls and abandonment.
+async fn idle(ctx: &Ctx, now: Millis, swept: &mut Swept) -> Result<(), StepsError> {
     let (stall, abandon) = (signed(ctx.config.stall_after_ms), signed(ctx.config.abandon_after_ms));
-    let first = [stall, abandon].into_iter().filter(|ms| *ms > 0).min();
-    if let Some(first) = first {
-        let before = now.plus_ms(-first).plus_ms(1);
-        for (id, active_at, level) in sql::idle_since(&ctx.db, before, STEPS_SWEEP_COUNT).await? {
-            let age = now.since_ms(Millis(active_at));
+    let Some(first) = [stall, abandon].into_iter().filter(|ms| *ms > 0).min() else {
+        return Ok(());
+    };
+    let before = now.plus_ms(1 - first);
+    let (mut after, mut result) = (String::new(), Ok(()));
+    loop {
+        let page = sql::idle_since(&ctx.db, before, &after).await?;
+        for (id, active_at, level) in &page {
+            let age = now.since_ms(Millis(*active_at));
             // Most of the stalled were told of: only what is due is taken for a change.
-            if (abandon > 0 && age >= abandon) || stall_level(age, stall) > level {
-                look(ctx, &id, &mut swept).await?;
+            if (abandon > 0 && age >= abandon) || stall_level(age, stall) > *level {
+                result = result.and(look(ctx, id, swept).await);
             }
         }
-    }
-    if ctx.config.time_limit_ms > 0 {
-        let limit = signed(ctx.config.time_limit_ms);
-        let before = now.plus_ms(-limit);
-        for id in sql::running_since(&ctx.db, before, STEPS_SWEEP_COUNT).await? {
-            time_limit(ctx, &id, limit, &mut swept).await?;
+        match page.last() {
+            Some((id, ..)) if is_full(&page) => after.clone_from(id),
+            _ => return result,
         }
     }
-    swept.events_deleted = retain(ctx, now).await?;
-    sql::delete_buckets(&ctx.db, now.plus_ms(-STEPS_BUCKET_KEEP_MS)).await?;
-    swept.key_rotated = ctx.keys.rotate(&*ctx.rng, now).await?;
-    Ok(swept)
+}
+
+/// Time limits.
+async fn long(ctx: &Ctx, now: Millis, swept: &mut Swept) -> Result<(), StepsError> {
+    let limit = signed(ctx.config.time_limit_ms);
+    if limit == 0 {
+        return Ok(());
+    }
+    let (mut after, mut result) = (String::new(), Ok(()));
+    loop {
+        let page = sql::running_since(&ctx.db, now.plus_ms(-limit), &after).await?;
+        for id in &page {
+            result = result.and(time_limit(ctx, id, limit, swept).await);
+        }
+        match page.last() {
+            Some(id) if is_full(&page) => after.clone_from(id),
+            _ => return result,
+        }
+    }
+}
+
+fn is_full<T>(page: &[T]) -> bool {
+    u32::try_from(page.len()).is_ok_and(|rows| rows >= STEPS_SWEEP_COUNT)
 }
 
 /// How many stall events an age calls for: one at `stall`, one more at each doubling.

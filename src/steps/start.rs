@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::ctx::{Ctx, json as text};
 use super::error::StepsError;
+use super::events::Whose;
 use super::limiter::{self, Caller};
 use super::output::sha256;
 use super::sql;
@@ -15,6 +16,18 @@ use crate::clock::Millis;
 use crate::ids::ExecutionId;
 use crate::limits::{STEPS_HINTS_COUNT, STEPS_PARALLEL_COUNT, STEPS_REASON_CHARS};
 
+/// Starts the workflow of that name.
+pub(super) async fn start_named(ctx: &Ctx, request: StartRequest) -> Result<Handed, StepsError> {
+    let found = ctx.library.snapshot(&request.workflow_name).await;
+    match found {
+        Ok(snapshot) => start(ctx, snapshot, request).await,
+        Err(error) => {
+            ctx.refused(&error, Whose::default());
+            Err(error)
+        }
+    }
+}
+
 /// Stores the execution with all its steps and hands out the first one, or holds it.
 pub(super) async fn start(
     ctx: &Ctx,
@@ -23,7 +36,7 @@ pub(super) async fn start(
 ) -> Result<Handed, StepsError> {
     let result = try_start(ctx, snapshot, request).await;
     if let Err(error) = &result {
-        ctx.refused(error, None);
+        ctx.refused(error, Whose::default());
     }
     result
 }

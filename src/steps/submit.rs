@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::ctx::{Ctx, json as text, persona, stored};
 use super::error::StepsError;
+use super::events::Whose;
 use super::judge::{self, Worth};
 use super::limiter::{self, Caller};
 use super::output;
@@ -44,7 +45,7 @@ pub(super) async fn submit(
     }
     .await;
     if let Err(error) = &result {
-        ctx.refused(error, claims.as_ref());
+        ctx.refused(error, Whose { claims: claims.as_ref(), ..Whose::default() });
     }
     result
 }

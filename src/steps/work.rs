@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::contract;
 use super::ctx::{Ctx, json as text, stored};
-use super::error::StepsError;
+use super::error::{StepsError, clipped};
 use super::events::Event;
 use super::execution;
 use super::guardrails;
@@ -164,7 +164,8 @@ impl<'c> Work<'c> {
         self.row.state = to;
         self.row.waiting_step = None;
         let metadata = json!({ "from": from, "to": to, "reason": reason });
-        self.row.state_reason = reason;
+        // While it runs nothing keeps it, whatever let it go on.
+        self.row.state_reason = reason.filter(|_| to != ExecutionState::Running);
         self.tell("workflow_state_transition", None, metadata);
     }
 
@@ -254,7 +255,7 @@ impl<'c> Work<'c> {
         };
         standing.next(hints, want).map_err(|name| StepsError::Invalid {
             field: "requested_step_name".to_owned(),
-            given: format!("{name:?}"),
+            given: format!("{:?}", clipped(&name)),
             expected: format!("one of {}", self.names(&(0..self.steps.len()).collect::<Vec<_>>())),
         })
     }

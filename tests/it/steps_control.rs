@@ -1,7 +1,9 @@
 //! Control: every action in every state, and what each one does.
 
 use adwd::steps::execution::{ACTIONS, Effect, STATES, effect};
-use adwd::steps::{ControlAction as A, ControlRequest, ExecutionState as S, StartRequest, StepStatus};
+use adwd::steps::{
+    ControlAction as A, ControlRequest, ExecutionState as S, StartRequest, StepStatus,
+};
 
 use crate::db::Scratch;
 use crate::on_both_engines;
@@ -91,7 +93,8 @@ async fn a_refused_action_names_those_that_would_be_taken(s: Scratch) {
 async fn expected_state_is_compared_before_anything_is_done(s: Scratch) {
     let world = open(s).await;
     let id = in_state(&world, S::Running).await;
-    let expecting = |state| ControlRequest { expected_state: Some(state), ..request(&id, A::Pause) };
+    let expecting =
+        |state| ControlRequest { expected_state: Some(state), ..request(&id, A::Pause) };
     let error = world.steps.control(expecting(S::Idle)).await.unwrap_err();
     assert_eq!(error.code(), "state_conflict");
     assert!(error.to_string().contains("expected_state is idle"), "{error}");
@@ -237,7 +240,12 @@ async fn a_held_execution_starts_with_the_hints_of_its_start(s: Scratch) {
     assert_eq!(started.step.unwrap().step_name, "b");
     assert_eq!(
         world.events(&handed.execution_id).await,
-        ["workflow_created", "workflow_state_transition", "workflow_started", "step_started",
-         "token_generated"]
+        [
+            "workflow_created",
+            "workflow_state_transition",
+            "workflow_started",
+            "step_started",
+            "token_generated"
+        ]
     );
 }

@@ -73,7 +73,10 @@ async fn a_workflow_goes_from_start_to_end(s: Scratch) {
     let view = world.steps.execution(&id).await.unwrap();
     assert_eq!(view.synthesis.unwrap().outcome_summary, "reviewed");
     assert!(view.steps.iter().all(|step| step.status == StepStatus::Completed));
-    assert_eq!(view.steps[0].completed_at.unwrap().since_ms(view.steps[0].started_at.unwrap()), 60_000);
+    assert_eq!(
+        view.steps[0].completed_at.unwrap().since_ms(view.steps[0].started_at.unwrap()),
+        60_000
+    );
     assert_eq!(view.completed_at, Some(view.updated_at));
     assert_eq!(world.steps.active(None).await.unwrap(), None);
 
@@ -92,19 +95,33 @@ async fn a_workflow_goes_from_start_to_end(s: Scratch) {
     );
     assert_eq!(artifacts[0].agent_name.as_deref(), Some("supervisor"));
     assert_eq!(artifacts[0].metadata, Some(expected));
+    check_events(&world.events(&id).await);
+    let current = world.steps.current(&id).await.unwrap();
+    assert_eq!((current.status, current.synthesis.is_some()), (HandedStatus::Closed, true));
+}
+
+/// The events of an execution of three steps, the first with an artifact.
+fn check_events(events: &[String]) {
     let step_events = ["token_validated", "step_completed", "step_started", "token_generated"];
     let mut expected: Vec<&str> = vec![
-        "workflow_created", "workflow_state_transition", "workflow_started", "step_started",
+        "workflow_created",
+        "workflow_state_transition",
+        "workflow_started",
+        "step_started",
         "token_generated",
     ];
     expected.extend(["token_validated", "artifact_stored"]);
     expected.extend(&step_events[1..]);
     expected.extend(step_events);
-    expected.extend(["token_validated", "step_completed", "workflow_state_transition",
-        "artifact_stored", "workflow_completed", "workflow_finalized"]);
-    assert_eq!(world.events(&id).await, expected);
-    let current = world.steps.current(&id).await.unwrap();
-    assert_eq!((current.status, current.synthesis.is_some()), (HandedStatus::Closed, true));
+    expected.extend([
+        "token_validated",
+        "step_completed",
+        "workflow_state_transition",
+        "artifact_stored",
+        "workflow_completed",
+        "workflow_finalized",
+    ]);
+    assert_eq!(events, expected);
 }
 
 async fn every_step_is_there_from_the_start(s: Scratch) {
@@ -260,7 +277,11 @@ async fn hints_choose_among_ready_steps_and_an_unknown_one_changes_nothing(s: Sc
     let past = Hints { requested_step_name: Some("b".to_owned()), ..Hints::default() };
     let handed = world.steps.submit(&token(&handed), done("x"), past).await.unwrap();
     assert_eq!(step(&handed), "a");
-    assert!(handed.warnings.iter().any(|w| w.contains("'b' is completed")), "{:?}", handed.warnings);
+    assert!(
+        handed.warnings.iter().any(|w| w.contains("'b' is completed")),
+        "{:?}",
+        handed.warnings
+    );
     let many = Hints { intent_tags: vec![String::new(); 201], ..Hints::default() };
     let error = world.steps.submit(&token(&handed), done("x"), many).await.unwrap_err();
     assert_eq!(error.code(), "invalid_arguments");
@@ -311,7 +332,8 @@ async fn approval_may_come_before_its_turn(s: Scratch) {
     let handed = world.start(snapshot).await;
     let id = handed.execution_id.clone();
     let approve = |name: &str| {
-        let wanted = ControlRequest { step_name: Some(name.to_owned()), ..request(&id, A::Approve) };
+        let wanted =
+            ControlRequest { step_name: Some(name.to_owned()), ..request(&id, A::Approve) };
         world.steps.control(wanted)
     };
     assert_eq!(approve("design").await.unwrap_err().code(), "step_not_ready");
@@ -443,7 +465,8 @@ async fn lists_are_filtered_and_newest_first(s: Scratch) {
         let filter = ExecutionFilter { limit: Some(limit), ..all.clone() };
         assert_eq!(world.steps.executions(&filter).await.unwrap_err().code(), "invalid_arguments");
     }
-    let filter = EventFilter { event_type: Some("workflow_created".to_owned()), ..Default::default() };
+    let filter =
+        EventFilter { event_type: Some("workflow_created".to_owned()), ..Default::default() };
     let created = world.steps.events(&filter).await.unwrap();
     let ids: Vec<_> = created.iter().filter_map(|e| e.execution_id.as_deref()).collect();
     assert_eq!(ids, ["e4", "e3", "e2", "e1"]);
@@ -470,9 +493,7 @@ async fn sizes_are_refused_before_the_token_is_consumed(s: Scratch) {
 async fn a_hundred_artifacts_are_taken(s: Scratch) {
     let world = open(s).await;
     let handed = world.start(chain()).await;
-    let artifact = |n: usize, bytes: usize| {
-        json!({"type": "adr", "title": format!("t{n}"), "content": format!("{n}{}", "y".repeat(bytes))})
-    };
+    let artifact = |n: usize, bytes: usize| json!({"type": "adr", "title": format!("t{n}"), "content": format!("{n}{}", "y".repeat(bytes))});
     // The whole output is at most 4 MiB, whatever the artifacts are allowed each.
     let items: Vec<Value> = (0..100).map(|n| artifact(n, 40_000)).collect();
     let output = given(&json!({"summary": "s", "artifacts": items}));

@@ -212,10 +212,8 @@ pub fn content(phases: Vec<Phase>) -> Snapshot {
         hash: format!("hash of {name}"),
     };
     let names = phases.iter().map(|phase| phase.agent.clone());
-    let agents: BTreeMap<String, Agent> = names
-        .chain(["supervisor".to_owned()])
-        .map(|name| (name.clone(), agent(&name)))
-        .collect();
+    let agents: BTreeMap<String, Agent> =
+        names.chain(["supervisor".to_owned()]).map(|name| (name.clone(), agent(&name))).collect();
     let rule = Rule {
         name: "base".to_owned(),
         description: "For all".to_owned(),
@@ -245,7 +243,11 @@ pub fn content(phases: Vec<Phase>) -> Snapshot {
 
 /// Three steps, one after another.
 pub fn chain() -> Snapshot {
-    content(vec![phase("design", &[]), phase("implement", &["design"]), phase("review", &["implement"])])
+    content(vec![
+        phase("design", &[]),
+        phase("implement", &["design"]),
+        phase("review", &["implement"]),
+    ])
 }
 
 macro_rules! dump {
@@ -269,8 +271,15 @@ macro_rules! dump {
 pub async fn dump(db: &Db) -> Vec<String> {
     let mut all = dump_state(db).await;
     all.extend(dump!(
-        db, "step_events", "id", "event_type", "execution_id", "step_name", "agent_name",
-        "metadata", "created_at"
+        db,
+        "step_events",
+        "id",
+        "event_type",
+        "execution_id",
+        "step_name",
+        "agent_name",
+        "metadata",
+        "created_at"
     ));
     all.extend(dump!(db, "counters", "name", "value"));
     all
@@ -279,23 +288,72 @@ pub async fn dump(db: &Db) -> Vec<String> {
 /// Everything that is stored about executions but their events: these tell of refused calls too.
 pub async fn dump_state(db: &Db) -> Vec<String> {
     let mut all = dump!(
-        db, "executions", "execution_id", "workflow_name", "snapshot_hash", "project", "state",
-        "active", "state_reason", "waiting_step", "max_parallel", "pause_on_blockers", "version",
-        "created_at", "started_at", "updated_at", "completed_at", "active_at", "stall_level",
-        "paused_at", "paused_ms", "hints", "synthesis"
+        db,
+        "executions",
+        "execution_id",
+        "workflow_name",
+        "snapshot_hash",
+        "project",
+        "state",
+        "active",
+        "state_reason",
+        "waiting_step",
+        "max_parallel",
+        "pause_on_blockers",
+        "version",
+        "created_at",
+        "started_at",
+        "updated_at",
+        "completed_at",
+        "active_at",
+        "stall_level",
+        "paused_at",
+        "paused_ms",
+        "hints",
+        "synthesis"
     );
     all.extend(dump!(
-        db, "execution_steps", "execution_id", "step_name", "ordinal", "agent_name", "status",
-        "attempt", "approved", "nonce", "kid", "issued_at", "started_at", "completed_at",
-        "output_digest", "focus", "contract"
+        db,
+        "execution_steps",
+        "execution_id",
+        "step_name",
+        "ordinal",
+        "agent_name",
+        "status",
+        "attempt",
+        "approved",
+        "nonce",
+        "kid",
+        "issued_at",
+        "started_at",
+        "completed_at",
+        "output_digest",
+        "focus",
+        "contract"
     ));
     all.extend(dump!(
-        db, "execution_outputs", "execution_id", "step_name", "summary", "confidence", "blockers",
-        "output", "answer"
+        db,
+        "execution_outputs",
+        "execution_id",
+        "step_name",
+        "summary",
+        "confidence",
+        "blockers",
+        "output",
+        "answer"
     ));
     all.extend(dump!(
-        db, "execution_artifacts", "id", "artifact_id", "execution_id", "step_name", "title",
-        "size_bytes", "sha256", "is_final", "metadata"
+        db,
+        "execution_artifacts",
+        "id",
+        "artifact_id",
+        "execution_id",
+        "step_name",
+        "title",
+        "size_bytes",
+        "sha256",
+        "is_final",
+        "metadata"
     ));
     all.extend(dump!(db, "artifact_contents", "artifact_id", "content"));
     all.extend(dump!(db, "execution_snapshots", "hash", "body"));

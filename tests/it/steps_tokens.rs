@@ -240,7 +240,10 @@ async fn another_daemon_takes_the_tokens_of_this_one(s: Scratch) {
     assert!(other.sweep().await.unwrap().key_rotated);
     let handed = other.start_snapshot(chain(), StartRequest::default()).await.unwrap();
     if !shared {
-        assert_eq!(step(&world.steps.peek(&crate::steps_support::token(&handed)).await.unwrap()), "design");
+        assert_eq!(
+            step(&world.steps.peek(&crate::steps_support::token(&handed)).await.unwrap()),
+            "design"
+        );
     }
     shutdown.cancel();
 }
