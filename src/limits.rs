@@ -40,6 +40,8 @@ pub const DB_STATEMENT_CACHE_COUNT: usize = 256;
 pub const CONFIG_FILE_MAX_BYTES: u64 = 1 << 20;
 /// Projects one daemon serves.
 pub const CONFIG_PROJECTS_MAX_COUNT: usize = 256;
+/// Content folders beside the built-in one.
+pub const CONFIG_CONTENTS_MAX_COUNT: usize = 32;
 /// Entries of one list in the configuration.
 pub const CONFIG_LIST_MAX_COUNT: usize = 256;
 /// Length of a Unix socket's path: the kernel's `sun_path` less the closing zero.

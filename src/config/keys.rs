@@ -134,7 +134,7 @@ macro_rules! bool_key {
     };
 }
 
-/// Every setting but `[[project]]` and `[[profile]]`.
+/// Every setting but `[[project]]`, `[[profile]]` and `[[content]]`.
 pub(super) static KEYS: &[Key] = &[
     path_key!("state_dir", &["ADWD_STATE_DIR"], paths.state_dir),
     path_key!("runtime_dir", &["ADWD_RUNTIME_DIR"], paths.runtime_dir),

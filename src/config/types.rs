@@ -45,6 +45,9 @@ pub struct Config {
     pub projects: Vec<ProjectConfig>,
     /// Raw `[[profile]]` tables; their form is defined by the runs slice.
     pub profiles: Vec<toml::Value>,
+    /// Folders of agents, rules and workflows beside the built-in ones; of one name, the later
+    /// counts.
+    pub contents: Vec<ContentConfig>,
     /// Bound of a call that reads state or lists runs, in ms.
     pub state_timeout_ms: u64,
     /// Bound of the answer to a trigger (not of the run), in ms.
@@ -294,6 +297,14 @@ pub struct ProjectConfig {
     pub keep_failed_days: Option<u64>,
 }
 
+/// A `[[content]]` entry: a folder with `agents`, `rules` and `workflows`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContentConfig {
+    /// The folder; absolute once loaded. It need not exist yet.
+    pub path: PathBuf,
+}
+
 /// The names a `[[project]]` entry may hold; a test keeps them equal to the struct's.
 pub(super) const PROJECT_KEYS: [&str; 20] = [
     "name",
@@ -391,6 +402,7 @@ impl Default for Config {
             uv: Uv::default(),
             projects: Vec::new(),
             profiles: Vec::new(),
+            contents: Vec::new(),
             state_timeout_ms: 30 * SECOND_MS,
             trigger_timeout_ms: 5 * SECOND_MS,
         }

@@ -304,3 +304,6 @@ fn shape(phases: &[Phase]) -> String {
     };
     word.to_owned()
 }
+
+#[cfg(test)]
+mod tests;

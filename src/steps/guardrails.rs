@@ -189,3 +189,6 @@ pub fn active<'a>(
     };
     rules.iter().filter(counts).collect()
 }
+
+#[cfg(test)]
+mod tests;

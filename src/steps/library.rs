@@ -383,3 +383,6 @@ fn invalid(name: &str, problems: &[Problem]) -> StepsError {
         problems: told.collect::<Vec<_>>().join("; "),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
+mod cli_content;
 mod cli_daemon;
 mod cli_settings;
 mod cli_support;
@@ -30,6 +31,7 @@ mod python;
 mod runs_git;
 mod runs_process;
 mod runs_sql;
+mod steps_content;
 mod steps_control;
 mod steps_crash;
 mod steps_flow;
