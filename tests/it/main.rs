@@ -36,6 +36,7 @@ mod steps_control;
 mod steps_crash;
 mod steps_flow;
 mod steps_limits;
+mod steps_shipped;
 mod steps_support;
 mod steps_tokens;
 mod support;

@@ -238,8 +238,11 @@ async fn a_held_execution_starts_with_the_hints_of_its_start(s: Scratch) {
     assert_eq!(error.code(), "state_conflict");
     let started = world.control(&handed.execution_id, A::Start).await.unwrap();
     assert_eq!(started.step.unwrap().step_name, "b");
+    let mut events = world.events(&handed.execution_id).await;
+    // The claim was refused; that is told when the sweeper's task comes to it.
+    events.retain(|event| event != "error");
     assert_eq!(
-        world.events(&handed.execution_id).await,
+        events,
         [
             "workflow_created",
             "workflow_state_transition",

@@ -55,7 +55,9 @@ where
         let error =
             result.err().unwrap_or_else(|| panic!("{what} cut at {statements} is an error"));
         assert_eq!(error.code(), "busy", "{what} cut at {statements}: {error}");
-        assert_eq!(dump(&world.s.db).await, before, "{what} cut at {statements}");
+        let after = dump(&world.s.db).await;
+        let changed: Vec<_> = after.iter().filter(|row| !before.contains(row)).collect();
+        assert!(after == before, "{what} cut at {statements}: {changed:?}");
     }
     panic!("{what} has no end");
 }
@@ -158,6 +160,8 @@ async fn a_claim_and_a_sweep_that_are_cut_leave_the_old_state(s: Scratch) {
     let swept = cut_everywhere(&world, "a stall", || world.steps.sweep()).await;
     assert_eq!(swept.stalled, 1);
     world.clock.advance(24 * 3_600_000);
+    // What a sweep forgets, each by itself, is no part of an abandonment.
+    world.s.db.exec("DELETE FROM rate_buckets", args![]).await.unwrap();
     let swept = cut_everywhere(&world, "an abandonment", || world.steps.sweep()).await;
     assert_eq!(swept.abandoned, 1);
 }

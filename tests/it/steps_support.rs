@@ -2,6 +2,7 @@
 //! and everything stored as text.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use adwd::args;
@@ -33,6 +34,8 @@ pub struct World {
     pub clock: Arc<TestClock>,
     pub config: StepsConfig,
     pub state: TempDir,
+    /// Content folders.
+    folders: Vec<PathBuf>,
     shutdown: CancellationToken,
     sweeper: JoinHandle<()>,
 }
@@ -48,12 +51,17 @@ pub async fn open(s: Scratch) -> World {
 }
 
 pub async fn open_with(s: Scratch, config: StepsConfig) -> World {
+    open_on(s, config, vec![]).await
+}
+
+/// An engine whose library reads these folders.
+pub async fn open_on(s: Scratch, config: StepsConfig, folders: Vec<PathBuf>) -> World {
     let clock = Arc::new(TestClock::new(START));
     s.db.migrate(&*clock).await.expect("migrates");
     let state = tempfile::tempdir().expect("a folder");
     let shutdown = CancellationToken::new();
-    let (steps, sweeper) = engine(&s.db, &clock, &config, &state, &shutdown).await;
-    World { s, steps, clock, config, state, shutdown, sweeper }
+    let (steps, sweeper) = engine(&s.db, &clock, &config, &state, &folders, &shutdown).await;
+    World { s, steps, clock, config, state, folders, shutdown, sweeper }
 }
 
 /// A further engine on the same database, as another daemon has it.
@@ -62,6 +70,7 @@ pub async fn engine(
     clock: &Arc<TestClock>,
     config: &StepsConfig,
     state: &TempDir,
+    folders: &[PathBuf],
     shutdown: &CancellationToken,
 ) -> (Steps, JoinHandle<()>) {
     let (clock, changes) = (Arc::clone(clock), Changes::new());
@@ -70,7 +79,7 @@ pub async fn engine(
         clock: clock.clone(),
         changes: changes.clone(),
         host: "here".to_owned(),
-        folders: vec![],
+        folders: folders.to_vec(),
         shutdown: shutdown.clone(),
     };
     let library = Library::open(deps).await.expect("a library");
@@ -93,8 +102,10 @@ impl World {
         self.shutdown.cancel();
         (&mut self.sweeper).await.expect("the sweeper ends");
         self.shutdown = CancellationToken::new();
+        let folders = self.folders.clone();
         (self.steps, self.sweeper) =
-            engine(&self.s.db, &self.clock, &self.config, &self.state, &self.shutdown).await;
+            engine(&self.s.db, &self.clock, &self.config, &self.state, &folders, &self.shutdown)
+                .await;
     }
 
     pub async fn start(&self, snapshot: Snapshot) -> Handed {

@@ -229,7 +229,7 @@ async fn another_daemon_takes_the_tokens_of_this_one(s: Scratch) {
     let shared = world.s.db.engine() == Engine::Sqlite;
     let state = if shared { &world.state } else { &own };
     let shutdown = CancellationToken::new();
-    let (other, _) = engine(&world.s.db, &world.clock, &world.config, state, &shutdown).await;
+    let (other, _) = engine(&world.s.db, &world.clock, &world.config, state, &[], &shutdown).await;
     assert_eq!(step(&other.peek(&token).await.unwrap()), "design");
     let handed = other.submit(&token, done("x"), Hints::default()).await.unwrap();
     assert_eq!(world.finish(handed).await.workflow_state, S::Completed);
