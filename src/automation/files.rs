@@ -21,6 +21,7 @@ embedded! {
     "adws/adw_modules/markers.py",
     "adws/adw_modules/mcp_bridge.py",
     "adws/adw_modules/patch.py",
+    "adws/adw_modules/persona.py",
     "adws/adw_modules/phase.py",
     "adws/adw_modules/phase_build.py",
     "adws/adw_modules/phase_plan.py",

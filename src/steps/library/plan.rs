@@ -158,43 +158,32 @@ fn candidates(
     let mut found: Vec<Candidate> = Vec::new();
     let seen: BTreeSet<(Kind, String)> =
         scan.files.iter().map(|file| (file.kind, file.path.clone())).collect();
-    let mut files: Vec<(String, bool, File)> = Vec::new();
+    let mut files: Vec<(bool, Vec<String>, File)> = Vec::new();
     for file in scan.files {
         let was = here().find(|row| (row.kind, &row.path) == (file.kind, &file.path));
-        // A file that is not in order goes by the name that it had: its last good version does.
-        let name = match (&file.parsed.item, was, &file.parsed.name) {
-            (None, Some(was), _) => was.name.clone(),
-            (_, _, Some(name)) => name.clone(),
-            (_, _, None) => stem(&file.path).to_owned(),
-        };
-        let named = file.parsed.name.as_ref() == Some(&name);
-        files.push((name, named, file));
+        let good = was.filter(|row| row.json.is_some() && file.parsed.item.is_none());
+        let own = file.parsed.name.clone().unwrap_or_else(|| stem(&file.path).to_owned());
+        // A file that is not in order goes by the name of its last good version, where it has one.
+        let names = good.map(|row| row.name.clone()).into_iter().chain([own]).collect();
+        files.push((good.is_some(), names, file));
     }
-    // Of two files of one name, the one that is called like it, then the first by path.
-    files.sort_by_cached_key(|(name, named, file)| {
-        (!*named, stem(&file.path) != name, file.path.clone())
+    // Of two files of one name: one that is in order, one that had the name, one that is called so,
+    // the first by path.
+    files.sort_by_cached_key(|(good, names, file)| {
+        let called = names.first().is_some_and(|name| stem(&file.path) == name);
+        (file.parsed.item.is_none(), !*good, !called, file.path.clone())
     });
-    for (name, _, file) in files {
-        let first = found.iter_mut().find(|c| c.row.kind == file.kind && c.row.name == name);
-        let Some(first) = first else {
-            found.push(candidate(index, &folder, name, file));
+    for (_, names, file) in files {
+        let taken = |found: &[Candidate], name: &String| {
+            found.iter().position(|c| c.row.kind == file.kind && c.row.name == *name)
+        };
+        if let Some(name) = names.iter().find(|name| taken(&found, name).is_none()) {
+            found.push(candidate(index, &folder, name.clone(), file));
             continue;
-        };
-        let told = |path: &str, fatal, message| Problem {
-            path: path.to_owned(),
-            line: None,
-            message,
-            fatal,
-        };
-        if file.parsed.name.as_ref() == Some(&name) {
-            let kind = file.kind.as_str();
-            let message = format!(
-                "{} also names the {kind} {name:?} and is used; give this one another name",
-                first.row.path
-            );
-            problems.push((index, told(&file.path, true, message)));
-            let message = format!("{} has the same name and is not used", file.path);
-            first.row.problems.0.push(told(&first.row.path, false, message));
+        }
+        let first = file.parsed.name.as_ref().and_then(|name| taken(&found, name));
+        if let Some(first) = first {
+            tell_twice(index, &mut found[first].row, &file, problems);
         }
         problems.extend(file.parsed.problems.into_iter().map(|p| (index, p)));
     }
@@ -213,6 +202,26 @@ fn candidates(
         }
     }
     found
+}
+
+/// Two files of one name: the one that is not used cannot be, the other should know.
+fn tell_twice(
+    index: usize,
+    first: &mut ContentRow,
+    second: &File,
+    problems: &mut Vec<(usize, Problem)>,
+) {
+    let told =
+        |path: &str, fatal, message| Problem { path: path.to_owned(), line: None, message, fatal };
+    let message = format!(
+        "{} is the {} {:?} already and is used; give this one another name",
+        first.path,
+        first.kind.as_str(),
+        first.name
+    );
+    problems.push((index, told(&second.path, true, message)));
+    let message = format!("{} has the same name and is not used", second.path);
+    first.problems.0.push(told(&first.path, false, message));
 }
 
 /// The file's name without its ending.

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use proptest::prelude::*;
+
 use super::plan::{File, Plan, Scan, plan};
 use super::*;
 use crate::steps::content_sql::Problems;
@@ -392,5 +394,68 @@ fn what_ships_is_complete() {
         assert_eq!(gates, expected, "{}", workflow.name);
         let active = guardrails::active(&rules, &workflow, workflow.phases.first(), &[]);
         assert!(active.iter().any(|rule| rule.name == "base"), "{}", workflow.name);
+    }
+}
+
+/// A file of a random folder: which of a few names it has, and in which state it is.
+fn any_file() -> impl Strategy<Value = (Kind, String, String)> {
+    let name = prop::sample::select(vec!["a", "b", "c"]);
+    let path = prop::sample::select(vec!["a", "b", "c", "deep/a"]);
+    (any::<bool>(), name, path, 0..4_u8).prop_map(|(agent, name, path, state)| {
+        let (kind, good) = if agent {
+            (Kind::Agent, AGENT.replace("worker", name))
+        } else {
+            (Kind::Workflow, workflow(name, "a"))
+        };
+        let text = match state {
+            0 => String::new(),
+            1 => format!("---\nname: {name}\ntags: none\n---\n"),
+            2 => good.replace(": d", ": e"),
+            _ => good,
+        };
+        (kind, format!("{}/{path}.md", kind.folder()), text)
+    })
+}
+
+fn any_scans() -> impl Strategy<Value = Vec<Scan>> {
+    let folder = (prop::collection::vec(any_file(), 0..6), prop::bool::weighted(0.8));
+    prop::collection::vec(folder, 2).prop_map(|folders| {
+        let scan = |(index, (list, complete)): (usize, (Vec<(Kind, String, String)>, bool))| {
+            let paths: BTreeSet<&String> = list.iter().map(|(_, path, _)| path).collect();
+            // One file for each path, by path, as a folder is read.
+            let only = paths.iter().filter_map(|path| list.iter().find(|(_, p, _)| p == *path));
+            let only: Vec<(Kind, &str, &str)> =
+                only.map(|(kind, path, text)| (*kind, path.as_str(), text.as_str())).collect();
+            Scan { complete, ..files(["/one", "/two"][index], &only) }
+        };
+        folders.into_iter().enumerate().map(scan).collect()
+    })
+}
+
+proptest! {
+    /// Whatever lies in the folders and whatever was there before: syncs that find the same again
+    /// come to write nothing, no name that is in order is lost, and no good version of a name that
+    /// is still spoken for is forgotten. The second may still write: a broken file whose name a
+    /// later folder took over goes by its own name from then on.
+    #[test]
+    fn a_sync_settles_and_loses_nothing(before in any_scans(), now in any_scans()) {
+        let first = plan(before, &[]);
+        let second = plan(now.clone(), &first.rows);
+        let third = plan(now.clone(), &second.rows);
+        let again = plan(now.clone(), &third.rows);
+        prop_assert_eq!(&again.writes, &vec![]);
+        prop_assert_eq!(&again.deletes, &vec![]);
+        prop_assert_eq!(again.report.unchanged, third.rows.len());
+        for file in now.iter().flat_map(|scan| &scan.files).filter(|f| f.parsed.item.is_some()) {
+            let named = |row: &&ContentRow| {
+                row.kind == file.kind && Some(&row.name) == file.parsed.name.as_ref()
+            };
+            prop_assert!(second.rows.iter().any(|row| named(&row)));
+        }
+        for row in &second.rows {
+            let was = first.rows.iter().find(|r| (r.kind, &r.name) == (row.kind, &row.name));
+            prop_assert!(row.json.is_some() || was.is_none_or(|was| was.json.is_none()));
+            prop_assert!(!row.valid || row.json.is_some());
+        }
     }
 }
