@@ -229,7 +229,7 @@ fn artifact_type(
     };
     let slug: String = text.trim().chars().take(TYPE_MAX_CHARS).map(plain).collect();
     let slug = if slug.trim_matches('_').is_empty() { "markdown".to_owned() } else { slug };
-    if given != Value::from(slug.as_str()) {
+    if given != slug.as_str() {
         warnings.push(format!("{path}.type {} counts as {slug}", shown(&given)));
         extra.insert("type".to_owned(), given);
     }
