@@ -261,114 +261,50 @@ pub fn chain() -> Snapshot {
     ])
 }
 
+/// The rows of a table as text: the key column in brackets, then the others.
 macro_rules! dump {
-    ($db:expr, $table:literal, $key:literal, $($column:literal),+) => {{
+    ($db:expr, $table:ident[$key:ident] $($column:ident)+) => {{
         let rows: Vec<(String, String)> = $db
             .all(
                 concat!(
-                    "SELECT CAST(", $key, " AS TEXT) AS k, ",
-                    $("COALESCE(CAST(", $column, " AS TEXT), '-') || '|' || ",)+
-                    "'' AS v FROM ", $table, " ORDER BY k, v"
+                    "SELECT CAST(", stringify!($key), " AS TEXT) AS k, ",
+                    $("COALESCE(CAST(", stringify!($column), " AS TEXT), '-') || '|' || ",)+
+                    "'' AS v FROM ", stringify!($table), " ORDER BY k, v"
                 ),
                 args![],
             )
             .await
             .expect("a dump");
-        rows.into_iter().map(|(key, value)| format!("{} {key}: {value}", $table)).collect::<Vec<_>>()
+        rows.into_iter().map(|(key, value)| format!("{} {key}: {value}", stringify!($table)))
     }};
 }
 
 /// Everything that is stored about executions, events last.
 pub async fn dump(db: &Db) -> Vec<String> {
     let mut all = dump_state(db).await;
-    all.extend(dump!(
-        db,
-        "step_events",
-        "id",
-        "event_type",
-        "execution_id",
-        "step_name",
-        "agent_name",
-        "metadata",
-        "created_at"
-    ));
-    all.extend(dump!(db, "counters", "name", "value"));
+    all.extend(dump!(db, step_events[id]
+        event_type execution_id step_name agent_name metadata created_at));
+    all.extend(dump!(db, counters[name] value));
     all
 }
 
 /// Everything that is stored about executions but their events: these tell of refused calls too.
 pub async fn dump_state(db: &Db) -> Vec<String> {
-    let mut all = dump!(
-        db,
-        "executions",
-        "execution_id",
-        "workflow_name",
-        "snapshot_hash",
-        "project",
-        "state",
-        "active",
-        "state_reason",
-        "waiting_step",
-        "max_parallel",
-        "pause_on_blockers",
-        "version",
-        "created_at",
-        "started_at",
-        "updated_at",
-        "completed_at",
-        "active_at",
-        "stall_level",
-        "paused_at",
-        "paused_ms",
-        "hints",
-        "synthesis"
-    );
-    all.extend(dump!(
-        db,
-        "execution_steps",
-        "execution_id",
-        "step_name",
-        "ordinal",
-        "agent_name",
-        "status",
-        "attempt",
-        "approved",
-        "nonce",
-        "kid",
-        "issued_at",
-        "started_at",
-        "completed_at",
-        "output_digest",
-        "focus",
-        "contract"
-    ));
-    all.extend(dump!(
-        db,
-        "execution_outputs",
-        "execution_id",
-        "step_name",
-        "summary",
-        "confidence",
-        "blockers",
-        "output",
-        "answer"
-    ));
-    all.extend(dump!(
-        db,
-        "execution_artifacts",
-        "id",
-        "artifact_id",
-        "execution_id",
-        "step_name",
-        "title",
-        "size_bytes",
-        "sha256",
-        "is_final",
-        "metadata"
-    ));
-    all.extend(dump!(db, "artifact_contents", "artifact_id", "content"));
-    all.extend(dump!(db, "execution_snapshots", "hash", "body"));
-    all.extend(dump!(db, "rate_buckets", "scope_key", "scope", "tokens", "last_refill"));
+    let mut all = Vec::new();
+    all.extend(dump!(db, executions[execution_id]
+        workflow_name snapshot_hash project state active state_reason waiting_step max_parallel
+        pause_on_blockers version created_at started_at updated_at completed_at active_at
+        stall_level paused_at paused_ms hints synthesis));
+    all.extend(dump!(db, execution_steps[execution_id]
+        step_name ordinal agent_name status attempt approved nonce kid issued_at started_at
+        completed_at output_digest focus contract));
+    all.extend(dump!(db, execution_outputs[execution_id]
+        step_name summary confidence blockers output answer));
+    all.extend(dump!(db, execution_artifacts[id]
+        artifact_id execution_id step_name title size_bytes sha256 is_final metadata));
+    all.extend(dump!(db, artifact_contents[artifact_id] content));
+    all.extend(dump!(db, execution_snapshots[hash] body));
+    all.extend(dump!(db, rate_buckets[scope_key] scope tokens last_refill));
     all
 }
 
