@@ -4,6 +4,7 @@
 //! daemon: the shell has no powers that another client lacks.
 
 pub mod args;
+mod content;
 mod control;
 pub mod fail;
 pub mod link;
@@ -73,6 +74,9 @@ fn run(cli: Cli, out: Out) -> Result<u8, (Out, Fail)> {
         Command::Config(args::Config::Example) => {
             settings::example(&out);
             return Ok(exit::OK);
+        }
+        Command::Content(given) => {
+            return content::command(&out, given).map_err(|fail| (out, fail));
         }
         _ => {}
     }
@@ -144,6 +148,7 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Demo(given) => show(&cx, given).await,
         Command::Service(given) => settings::service(&cx, &given),
         Command::Completions { shell } => Ok(settings::completions(&cx.out, shell)),
+        Command::Content(given) => content::command(&cx.out, &given),
     }
 }
 

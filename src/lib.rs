@@ -15,6 +15,7 @@ pub mod db;
 pub mod out;
 pub mod telemetry;
 pub mod uv;
+pub mod watch;
 // L2: who asks.
 pub mod auth;
 // L3: the slices.

@@ -161,6 +161,15 @@ Examples:
   adwd config check"
     )]
     Config(Config),
+    /// Look at the content of step workflows
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  adwd content check ~/src/shop/content
+  adwd content check . --json | jq '.problems[] | select(.fatal)'"
+    )]
+    Content(Content),
     /// See a whole run on a sample repository, and one that survives kill -9
     #[command(after_help = "\
 Examples:
@@ -379,6 +388,21 @@ pub enum Config {
     Check,
     /// A complete configuration file with comments
     Example,
+}
+
+/// `content`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Content {
+    /// Say what is wrong in a content folder, by file and line; needs no daemon
+    #[command(after_help = "\
+Exit codes: 0 everything can be used (there may be remarks), 1 something cannot, 2 no such folder
+
+Example:
+  adwd content check ~/src/shop/content")]
+    Check {
+        /// Folder with agents, rules and workflows
+        path: PathBuf,
+    },
 }
 
 /// `demo`.

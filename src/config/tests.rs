@@ -326,3 +326,33 @@ proptest! {
         let _ = World::new(&text).load();
     }
 }
+
+#[test]
+fn step_workflows_are_set_in_a_table_of_their_own() {
+    let world = World::new(
+        "[steps]\ntoken_ttl_s = 600\ntask_per_s = 1\nagent_per_s = 0.25\nabandon_after_s = 0\n",
+    )
+    .env("ADWD_STEPS_MAX_PARALLEL", "5")
+    .env("ADWD_STEPS_TASK_BURST", "7");
+    let steps = world.config().steps;
+    assert_eq!(steps.token_ttl_ms, 600_000);
+    assert_eq!(steps.task_rate, Rate { per_second: 1.0, burst: 7 });
+    assert_eq!(steps.agent_rate, Rate { per_second: 0.25, burst: 10 });
+    assert_eq!((steps.max_parallel, steps.abandon_after_ms), (5, 0));
+    assert_eq!(steps.stall_after_ms, 1_800_000, "what is not said stays");
+    let loaded = world.load().unwrap();
+    assert_eq!(
+        source_of(&loaded, "steps.max_parallel"),
+        Source::Env("ADWD_STEPS_MAX_PARALLEL".to_owned())
+    );
+    for (file, part) in [
+        ("[steps]\ntoken_ttl_s = 59\n", "60"),
+        ("[steps]\nmax_parallel = 17\n", "1 to 16"),
+        ("[steps]\ntask_per_s = 0\n", "0.001"),
+        ("[steps]\ntask_per_s = \"fast\"\n", "a number"),
+        ("[steps]\ntoken_ttl = 60\n", "token_ttl"),
+    ] {
+        let error = World::new(file).error();
+        assert!(error.contains(part), "{error}");
+    }
+}

@@ -3,6 +3,18 @@
 use super::view::{ControlAction, ExecutionState};
 use crate::db::DbError;
 
+/// How much of a caller's text is repeated in an error, in characters.
+const SHOWN_CHARS: usize = 200;
+
+/// The text, cut where it is too long to be repeated.
+#[must_use]
+pub fn clipped(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 /// A refused or failed request. Every variant says what was wrong, where, and what would be right.
 /// After an error nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +105,7 @@ pub enum StepsError {
         why: String,
     },
     /// The execution is not in a state where this can be done.
-    #[error("Execution '{execution_id}' is {state:?}: {message}")]
+    #[error("Execution '{execution_id}' is {state}: {message}")]
     StateConflict {
         /// The execution.
         execution_id: String,
@@ -168,6 +180,7 @@ impl StepsError {
             StepsError::StepNotReady { .. } => "step_not_ready",
             StepsError::RateLimited { .. } => "rate_limited",
             StepsError::TooLarge { .. } => "artifact_too_large",
+            StepsError::Db(error) if error.is_transient() => "busy",
             StepsError::Io { .. } | StepsError::Db(_) => "internal",
         }
     }

@@ -171,7 +171,8 @@ pub struct StepHandout {
     pub contract: Contract,
     /// Counted from 1.
     pub attempt: u32,
-    /// The token to submit with. Never stored: computed from the stored nonce when shown.
+    /// The token to submit with. Never stored: computed from the stored nonce when shown. Empty
+    /// where it has expired or its key is gone; `reissue` makes a new one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub token: String,
     /// When the token was issued.
@@ -207,7 +208,7 @@ pub struct Synthesis {
     pub model_output: Value,
 }
 
-/// Answer to start, submission, peek and claim.
+/// Answer to start, submission, peek, claim and to reading the current step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Handed {
     /// What the answer is about.
@@ -223,6 +224,9 @@ pub struct Handed {
     /// Further ready steps that may be done at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parallel: Vec<StepHandout>,
+    /// Contract of the step that waits for a person's approval; nobody has it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Contract>,
     /// How the step was chosen.
     pub selection: Option<Selection>,
     /// Of a completed execution.
@@ -250,7 +254,8 @@ pub enum ControlAction {
     Diverge,
     /// `running` → `failed`.
     Fail,
-    /// Hands a running or failed-over step out again, as a new attempt.
+    /// Gives a step that is out up and hands it out again, as a new attempt; fails the execution
+    /// where no attempt is left.
     Retry,
     /// A new token for a running step; the old one is revoked.
     Reissue,
@@ -307,8 +312,11 @@ pub struct StepView {
     pub started_at: Option<Millis>,
     /// Taken in or given up.
     pub completed_at: Option<Millis>,
-    /// What was submitted, whole, as [`Output`] keeps it.
+    /// What was submitted, as [`Output`] keeps it, where it was asked for. The contents of its
+    /// artifacts are empty here: they are read by the ids in `artifacts`.
     pub output: Option<Output>,
+    /// Ids of its artifacts, in the order of the output, where it was asked for.
+    pub artifacts: Vec<String>,
     /// The steps it depends on.
     pub depends_on: Vec<String>,
 }
@@ -328,6 +336,10 @@ pub struct ExecutionView {
     pub state_reason: Option<String>,
     /// Steps that are out, in the order they were handed out.
     pub current_steps: Vec<String>,
+    /// The step that waits for a person's approval.
+    pub waiting_step: Option<String>,
+    /// Steps that may be out at once.
+    pub max_parallel: u32,
     /// All steps, in the workflow's order.
     pub steps: Vec<StepView>,
     /// Made.
@@ -338,7 +350,7 @@ pub struct ExecutionView {
     pub updated_at: Millis,
     /// Ended.
     pub completed_at: Option<Millis>,
-    /// Control actions that this state takes.
+    /// Control actions that it takes now.
     pub allowed_actions: Vec<ControlAction>,
     /// Of a completed execution.
     pub synthesis: Option<Synthesis>,
@@ -363,6 +375,21 @@ pub struct ExecutionSummary {
     pub steps_total: u32,
     /// Steps completed.
     pub steps_completed: u32,
+}
+
+/// Which executions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecutionFilter {
+    /// In this state.
+    pub state: Option<ExecutionState>,
+    /// Of this project.
+    pub project: Option<String>,
+    /// Of this workflow.
+    pub workflow: Option<String>,
+    /// Only those that have not ended.
+    pub open_only: bool,
+    /// At most so many, newest first; 100 where absent, at most 1000.
+    pub limit: Option<u32>,
 }
 
 /// An artifact as it is read.

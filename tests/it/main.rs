@@ -1,5 +1,6 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
+mod cli_content;
 mod cli_daemon;
 mod cli_settings;
 mod cli_support;
@@ -30,5 +31,13 @@ mod python;
 mod runs_git;
 mod runs_process;
 mod runs_sql;
+mod steps_content;
+mod steps_control;
+mod steps_crash;
+mod steps_flow;
+mod steps_limits;
+mod steps_shipped;
+mod steps_support;
+mod steps_tokens;
 mod support;
 mod world;
