@@ -70,6 +70,7 @@ use crate::changes::Subscription;
 use ctx::Ctx;
 pub use ctx::StepsDeps;
 pub use error::StepsError;
+pub use events::TYPES as EVENT_TYPES;
 pub use library::{Library, LibraryDeps, SyncReport, WorkflowListing};
 pub use stall::Swept;
 pub use template::{Agent, Complexity, Kind, Phase, Problem, Rule, Snapshot, Workflow};
@@ -208,6 +209,14 @@ impl Steps {
     /// [`StepsError::UnknownArtifact`], or the database's.
     pub async fn artifact(&self, artifact_id: &str) -> Result<ArtifactView, StepsError> {
         query::artifact(&self.ctx, artifact_id).await
+    }
+
+    /// The rules that count for the steps an execution has out, of its snapshot.
+    ///
+    /// # Errors
+    /// [`StepsError::UnknownExecution`], or the database's.
+    pub async fn guardrails(&self, execution_id: &str) -> Result<Vec<Rule>, StepsError> {
+        query::guardrails(&self.ctx, execution_id).await
     }
 
     /// Telemetry events, newest first.

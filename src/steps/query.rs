@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use super::ctx::{Ctx, stored};
 use super::error::StepsError;
 use super::execution;
+use super::guardrails;
+use super::output;
 use super::sql_read::{self, ArtifactRow, EventRow, SummaryRow, WholeRow};
-use super::template::Snapshot;
+use super::template::{Phase, Rule, Snapshot};
 use super::view::{
     ArtifactFilter, ArtifactView, EventFilter, EventView, ExecutionFilter, ExecutionState,
     ExecutionSummary, ExecutionView, Handed, HandedStatus, Output, StepStatus, StepView,
@@ -134,6 +136,31 @@ pub(super) async fn current(ctx: &Ctx, execution_id: &str) -> Result<Handed, Ste
         message,
         warnings: vec![],
     })
+}
+
+/// The rules that count for the steps that are out; for the workflow as a whole where none is.
+pub(super) async fn guardrails(ctx: &Ctx, execution_id: &str) -> Result<Vec<Rule>, StepsError> {
+    let rows = sql_read::whole(&ctx.db, execution_id).await?;
+    let head = rows.first().ok_or_else(|| unknown(execution_id))?;
+    let snapshot = ctx.snapshot(&head.snapshot_hash).await?;
+    let mut paths = Vec::new();
+    for (_, text) in sql_read::outputs(&ctx.db, execution_id).await? {
+        paths.extend(output::focus(&stored::<Output>("an output", &text)?));
+    }
+    let out = rows.iter().filter(|row| row.status == StepStatus::Running);
+    let mut phases: Vec<Option<&Phase>> =
+        out.map(|row| snapshot.workflow.phases.get(row.ordinal)).collect();
+    if phases.is_empty() {
+        phases.push(None);
+    }
+    let counts = |rule: &&Rule| {
+        let one = std::slice::from_ref(*rule);
+        let of = |phase: &Option<&Phase>| {
+            !guardrails::active(one, &snapshot.workflow, *phase, &paths).is_empty()
+        };
+        phases.iter().any(of)
+    };
+    Ok(snapshot.rules.iter().filter(counts).cloned().collect())
 }
 
 fn page(limit: Option<u32>) -> Result<u32, StepsError> {

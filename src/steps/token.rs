@@ -116,6 +116,13 @@ pub fn parse(token: &str) -> Result<Parsed<'_>, &'static str> {
 }
 
 impl Parsed<'_> {
+    /// The execution that the token names. Not believed: good for a word to the caller, no more.
+    #[must_use]
+    pub fn said_execution(&self) -> Option<String> {
+        let payload: Payload = serde_json::from_slice(&self.payload).ok()?;
+        Some(payload.execution_id)
+    }
+
     /// What the token says, if this key signed it. Takes the same time for any wrong MAC.
     ///
     /// # Errors
