@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::types::{Config, DAY_MS};
+use super::types::{Config, DAY_MS, ToolNames};
 use super::value::{Base, Input};
 use crate::limits::{SOCKET_PATH_MAX_BYTES, STEPS_PARALLEL_COUNT, STEPS_TOKEN_TTL_MIN_S};
 
@@ -280,7 +280,15 @@ pub(super) static KEYS: &[Key] = &[
         1..=3_600,
         trigger_timeout_ms
     ),
+    key("tool_names", &["ADWD_TOOL_NAMES"], set_tool_names, |c| c.tool_names.as_str().to_owned()),
 ];
+
+fn set_tool_names(config: &mut Config, input: &Input, _: &Base) -> Result<(), String> {
+    let word = input.text()?;
+    let known = ToolNames::WORDS.iter().find(|(known, _)| *known == word);
+    config.tool_names = known.ok_or("expected underscore, dotted or both")?.1;
+    Ok(())
+}
 
 fn set_socket(config: &mut Config, input: &Input, base: &Base) -> Result<(), String> {
     let path = base.path(&input.text()?)?;

@@ -257,7 +257,10 @@ fn other_value(key: &str) -> &'static str {
     match key {
         "state_dir" | "runtime_dir" | "socket" | "log_dir" | "uv.path" => "/tmp/other",
         "database_url" => "sqlite:/tmp/other.db",
-        "http.enabled" => "false",
+        "http.enabled" | "steps.rate_limits" => "false",
+        "steps.token_ttl_s" => "600",
+        "steps.max_parallel" => "7",
+        "tool_names" => "both",
         "worktrees.keep_success" => "true",
         "http.bind" => "127.0.0.1:4711",
         "http.allowed_origins" => "https://a.example,https://b.example",
@@ -325,6 +328,16 @@ proptest! {
     fn any_file_is_read_or_refused(text in "[a-z_\\[\\]='\"0-9.\n ]{0,80}") {
         let _ = World::new(&text).load();
     }
+}
+
+#[test]
+fn the_names_of_tools_are_one_of_three_words() {
+    assert_eq!(World::new("").config().tool_names, ToolNames::Underscore);
+    assert_eq!(World::new("tool_names = \"both\"\n").config().tool_names, ToolNames::Both);
+    let dotted = World::new("").env("ADWD_TOOL_NAMES", "dotted");
+    assert_eq!(dotted.config().tool_names, ToolNames::Dotted);
+    let error = World::new("tool_names = \"dots\"\n").error();
+    assert!(error.contains("underscore, dotted or both"), "{error}");
 }
 
 #[test]

@@ -52,6 +52,39 @@ pub struct Config {
     pub state_timeout_ms: u64,
     /// Bound of the answer to a trigger (not of the run), in ms.
     pub trigger_timeout_ms: u64,
+    /// Under which names tools of step workflows are listed.
+    pub tool_names: ToolNames,
+}
+
+/// Under which names tools are listed that have one with a dot as well. They answer to both.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolNames {
+    /// `workflow_start`: the names that every client takes.
+    #[default]
+    Underscore,
+    /// `workflow.start`: the names of old prompts; some clients refuse the whole list for them.
+    Dotted,
+    /// Both, each tool twice.
+    Both,
+}
+
+impl ToolNames {
+    /// The words of the setting.
+    pub const WORDS: [(&'static str, ToolNames); 3] = [
+        ("underscore", ToolNames::Underscore),
+        ("dotted", ToolNames::Dotted),
+        ("both", ToolNames::Both),
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ToolNames::Underscore => "underscore",
+            ToolNames::Dotted => "dotted",
+            ToolNames::Both => "both",
+        }
+    }
 }
 
 /// Files and folders; all absolute.
@@ -405,6 +438,7 @@ impl Default for Config {
             contents: Vec::new(),
             state_timeout_ms: 30 * SECOND_MS,
             trigger_timeout_ms: 5 * SECOND_MS,
+            tool_names: ToolNames::default(),
         }
     }
 }
