@@ -2,19 +2,31 @@
 
 use crate::changes::Changed;
 use crate::mcp::runs::resources::RunUri;
+use crate::mcp::steps::uri::StepUri;
 
 /// The address of something that can be read.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// Of the runs.
     Run(RunUri),
+    /// Of step workflows.
+    Step(StepUri),
 }
 
 impl Address {
-    /// Reads an address; `None` for one that is of nothing.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Address> {
-        RunUri::parse(text).map(Address::Run)
+    /// Reads an address; an error says why there can be nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Address, String> {
+        if let Some(address) = StepUri::parse(text) {
+            return address.map(Address::Step);
+        }
+        RunUri::parse(text).map(Address::Run).ok_or_else(|| {
+            "it is no address of this server; resources/list and resources/templates/list show \
+             those that are"
+                .to_owned()
+        })
     }
 
     /// Whether what is read here may be another after such a change.
@@ -25,6 +37,7 @@ impl Address {
             (Address::Run(uri), Changed::Run(id)) => uri.shows(id),
             (Address::Run(uri), Changed::Queue) => *uri == RunUri::Runs,
             (Address::Run(_), _) => false,
+            (Address::Step(uri), changed) => uri.shows(changed),
         }
     }
 }
@@ -32,5 +45,18 @@ impl Address {
 /// Whether the list of resources may be another after such a change.
 #[must_use]
 pub fn may_change_list(changed: &Changed) -> bool {
-    matches!(changed, Changed::Run(_) | Changed::Project(_) | Changed::Lagged)
+    matches!(
+        changed,
+        Changed::Run(_)
+            | Changed::Project(_)
+            | Changed::Execution(_)
+            | Changed::Content
+            | Changed::Lagged
+    )
+}
+
+/// Whether the list of prompts may be another after such a change.
+#[must_use]
+pub fn may_change_prompts(changed: &Changed) -> bool {
+    matches!(changed, Changed::Content | Changed::Lagged)
 }

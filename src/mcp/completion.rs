@@ -7,6 +7,8 @@ use super::bounds::COMPLETION_COUNT;
 use super::error::ToolError;
 use super::runs::completion as runs;
 use super::server::AdwServer;
+use super::steps::completion as steps;
+use super::steps::resources::protocol;
 
 /// Values that begin with what was typed. What does not exist has nothing to complete; an empty
 /// list is the answer every client takes.
@@ -17,7 +19,11 @@ pub async fn complete(
     let values = runs::complete(server.runs(), request)
         .await
         .map_err(|error| ToolError::from(error).into_protocol())?;
-    told(values.unwrap_or_default())
+    if let Some(values) = values {
+        return told(values);
+    }
+    let values = steps::complete(server.steps(), server.runs(), request).await;
+    told(values.map_err(|error| protocol(&error))?.unwrap_or_default())
 }
 
 /// The values that begin so.

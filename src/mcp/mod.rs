@@ -1,7 +1,8 @@
 //! The MCP layer: one handler for every transport, in every revision of the protocol.
 //!
 //! Only this folder names rmcp's server. Below it nobody knows MCP; what is here knows neither
-//! SQL nor processes, only [`crate::runs::Runs`] and plain data.
+//! SQL nor processes, only the slices' handles ([`crate::runs::Runs`], [`crate::steps::Steps`]) and
+//! plain data.
 
 pub mod address;
 pub mod args;
@@ -14,6 +15,7 @@ pub mod resources;
 pub mod runs;
 pub mod schema;
 pub mod server;
+pub mod steps;
 pub mod subscriptions;
 pub mod tools;
 pub mod transport;

@@ -7,10 +7,12 @@ use rmcp::model::{
 };
 
 use super::args::{Args, Field, clip, nearest};
-use super::bounds::STATIC_TTL_MS;
+use super::bounds::LIVE_TTL_MS;
 use super::error::ToolError;
 use super::runs::prompts as runs;
 use super::server::AdwServer;
+use super::steps::prompts as steps;
+use super::steps::resources::protocol;
 
 /// One prompt.
 pub struct PromptDef {
@@ -35,12 +37,17 @@ impl PromptDef {
     }
 }
 
+/// The prompts: the runs', which are fixed, and one for each workflow that can be started.
+pub async fn listed(server: &AdwServer) -> Result<Vec<Prompt>, ErrorData> {
+    let workflows = steps::list(server.steps()).await.map_err(|error| protocol(&error))?;
+    Ok(runs::PROMPTS.iter().map(PromptDef::wire).chain(workflows).collect())
+}
+
 /// The list of prompts.
-#[must_use]
-pub fn list() -> ListPromptsResult {
-    ListPromptsResult::with_all_items(runs::PROMPTS.iter().map(PromptDef::wire).collect())
-        .with_ttl_ms(STATIC_TTL_MS)
-        .with_cache_scope(CacheScope::Private)
+pub async fn list(server: &AdwServer) -> Result<ListPromptsResult, ErrorData> {
+    Ok(ListPromptsResult::with_all_items(listed(server).await?)
+        .with_ttl_ms(LIVE_TTL_MS)
+        .with_cache_scope(CacheScope::Private))
 }
 
 /// One prompt, filled in.
@@ -48,16 +55,29 @@ pub async fn get(
     server: &AdwServer,
     request: &GetPromptRequestParams,
 ) -> Result<GetPromptResult, ErrorData> {
-    let Some(def) = runs::PROMPTS.iter().find(|def| def.name == request.name) else {
-        let near = nearest(&request.name, &runs::NAMES)
-            .map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
-        let message = format!("Unknown prompt {:?}{near}", clip(&request.name));
-        return Err(ErrorData::invalid_params(message, None));
-    };
     let given = request.arguments.clone().unwrap_or_default();
-    let args = Args::read(def.name, def.fields, &given).map_err(ToolError::into_protocol)?;
-    let messages = runs::fill(server.runs(), server.clock(), def.name, &args)
-        .await
-        .map_err(|error| ToolError::from(error).into_protocol())?;
-    Ok(GetPromptResult::new(messages).with_description(def.about))
+    let read = |name: &str, fields: &[Field]| {
+        Args::read(name, fields, &given).map_err(ToolError::into_protocol)
+    };
+    if let Some(def) = runs::PROMPTS.iter().find(|def| def.name == request.name) {
+        let args = read(def.name, def.fields)?;
+        let messages = runs::fill(server.runs(), server.clock(), def.name, &args)
+            .await
+            .map_err(|error| ToolError::from(error).into_protocol())?;
+        return Ok(GetPromptResult::new(messages).with_description(def.about));
+    }
+    let found = steps::find(server.steps(), &request.name).await;
+    let Some(workflow) = found.map_err(|error| protocol(&error))? else {
+        return Err(unknown(server, &request.name).await?);
+    };
+    let messages = steps::fill(&workflow, &read(&request.name, steps::FIELDS)?);
+    Ok(GetPromptResult::new(messages).with_description(workflow.description))
+}
+
+async fn unknown(server: &AdwServer, name: &str) -> Result<ErrorData, ErrorData> {
+    let listed = listed(server).await?;
+    let names: Vec<&str> = listed.iter().map(|prompt| prompt.name.as_str()).collect();
+    let near =
+        nearest(name, &names).map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+    Ok(ErrorData::invalid_params(format!("Unknown prompt {:?}{near}", clip(name)), None))
 }

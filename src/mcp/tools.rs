@@ -10,14 +10,17 @@ use serde_json::Value;
 
 use super::args::{Field, input_schema};
 use super::error::{ToolError, pretty};
-use super::runs;
+use super::{runs, steps};
 use crate::auth::{Action, Principal};
+use crate::config::ToolNames;
 
 /// Who answers a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// Issue numbers become pull requests.
     Runs,
+    /// A model is led through a workflow step by step.
+    Steps,
 }
 
 /// What a tool does to the world, as its annotations say it.
@@ -31,6 +34,10 @@ pub enum Effect {
     Ends,
     /// Adds to our own settings; twice is as good as once.
     Adds,
+    /// Hands work out and takes it in, within our own data.
+    Leads,
+    /// Changes where such work stands, its end included.
+    Steers,
 }
 
 impl Effect {
@@ -41,6 +48,8 @@ impl Effect {
             Effect::Starts => (false, false, false, true),
             Effect::Ends => (false, true, true, false),
             Effect::Adds => (false, false, true, false),
+            Effect::Leads => (false, false, false, false),
+            Effect::Steers => (false, true, false, false),
         };
         ToolAnnotations::with_title(title)
             .read_only(read_only)
@@ -66,7 +75,7 @@ pub struct ToolDef {
     pub action: Action,
     /// Who answers it.
     pub family: Family,
-    /// Other names it answers to; never listed.
+    /// Other names it answers to; listed only where the configuration asks for it.
     pub aliases: &'static [&'static str],
     /// Schema of the answer.
     pub answer: fn() -> JsonObject,
@@ -74,7 +83,32 @@ pub struct ToolDef {
 
 /// Every tool, in the order in which they are listed.
 pub fn all() -> impl Iterator<Item = &'static ToolDef> {
-    runs::table::TOOLS.iter()
+    runs::table::TOOLS.iter().chain(steps::table::TOOLS)
+}
+
+/// A tool by name or alias.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static ToolDef> {
+    all().find(|def| def.answers_to(name))
+}
+
+impl ToolDef {
+    /// Whether this is its name or an alias.
+    #[must_use]
+    pub fn answers_to(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+
+    /// The names under which it is listed.
+    fn listed_as(&self, names: ToolNames) -> Vec<&'static str> {
+        match (names, self.aliases) {
+            (ToolNames::Underscore, _) | (_, []) => vec![self.name],
+            (ToolNames::Dotted, aliases) => aliases.to_vec(),
+            (ToolNames::Both, aliases) => {
+                std::iter::once(self.name).chain(aliases.iter().copied()).collect()
+            }
+        }
+    }
 }
 
 /// What a tool answers.
@@ -112,12 +146,15 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// The catalogue; without `triggers` the tools that start runs are left out.
+    /// The catalogue; without `triggers` the tools that start runs are left out. Step workflows
+    /// start nothing on this machine, so they stay.
     #[must_use]
-    pub fn new(triggers: bool) -> Catalogue {
+    pub fn new(triggers: bool, names: ToolNames) -> Catalogue {
         let tools = all()
             .filter(|def| triggers || def.effect != Effect::Starts)
-            .map(|def| (def, wire(def)))
+            .flat_map(|def| {
+                def.listed_as(names).into_iter().map(move |name| (def, wire(def, name)))
+            })
             .collect();
         Catalogue { tools }
     }
@@ -135,18 +172,19 @@ impl Catalogue {
     /// A tool by name or alias, whether or not the caller may use it.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&(&'static ToolDef, Tool)> {
-        self.tools.iter().find(|(def, _)| def.name == name || def.aliases.contains(&name))
+        let listed = self.tools.iter().find(|(_, tool)| tool.name == name);
+        listed.or_else(|| self.tools.iter().find(|(def, _)| def.answers_to(name)))
     }
 
     /// The names of all tools in the catalogue.
     #[must_use]
-    pub fn names(&self) -> Vec<&'static str> {
-        self.tools.iter().map(|(def, _)| def.name).collect()
+    pub fn names(&self) -> Vec<&str> {
+        self.tools.iter().map(|(_, tool)| tool.name.as_ref()).collect()
     }
 }
 
-fn wire(def: &ToolDef) -> Tool {
-    Tool::new(def.name, def.about, input_schema(def.fields))
+fn wire(def: &ToolDef, name: &'static str) -> Tool {
+    Tool::new(name, def.about, input_schema(def.fields))
         .with_title(def.title)
         .with_raw_output_schema(Arc::new((def.answer)()))
         .with_annotations(def.effect.annotations(def.title))
@@ -159,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_tool_is_complete_and_its_schemas_are_plain() {
-        let catalogue = Catalogue::new(true);
+        let catalogue = Catalogue::new(true, ToolNames::Underscore);
         let tools = catalogue.list(&Principal::unix(0));
         assert_eq!(tools.len(), all().count());
         for tool in tools {
@@ -185,11 +223,36 @@ mod tests {
     #[test]
     fn http_sees_no_project_management_and_a_quiet_daemon_no_triggers() {
         let names = |tools: Vec<Tool>| tools.into_iter().map(|t| t.name.to_string()).collect();
-        let http: Vec<String> = names(Catalogue::new(true).list(&Principal::loopback()));
+        let http: Vec<String> =
+            names(Catalogue::new(true, ToolNames::Underscore).list(&Principal::loopback()));
         assert_eq!(http.len(), all().count() - 2);
         assert!(!http.iter().any(|name| name.ends_with("_project")));
-        let quiet: Vec<String> = names(Catalogue::new(false).list(&Principal::unix(0)));
+        let quiet: Vec<String> =
+            names(Catalogue::new(false, ToolNames::Underscore).list(&Principal::unix(0)));
         assert!(!quiet.iter().any(|n| n.starts_with("trigger") || n.starts_with("resume")));
         assert!(quiet.iter().any(|n| n == "cancel_adw_workflow"));
+        assert!(quiet.iter().any(|n| n == "workflow_start"), "it starts no run");
+    }
+
+    #[test]
+    fn names_with_dots_are_listed_only_where_they_are_asked_for() {
+        let listed = |names| -> Vec<String> {
+            let catalogue = Catalogue::new(true, names);
+            for name in ["workflow_start", "workflow.start"] {
+                assert_eq!(catalogue.find(name).unwrap().0.name, "workflow_start");
+            }
+            let tools = catalogue.list(&Principal::unix(0));
+            tools.into_iter().map(|tool| tool.name.to_string()).collect()
+        };
+        let plain = |name: &String| {
+            let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            (1..=64).contains(&name.len()) && name.bytes().all(legal)
+        };
+        assert!(listed(ToolNames::Underscore).iter().all(plain));
+        let dotted = listed(ToolNames::Dotted);
+        assert!(dotted.contains(&"workflow.control".to_owned()));
+        assert!(!dotted.contains(&"workflow_control".to_owned()));
+        assert!(dotted.contains(&"get_adw_state".to_owned()), "a tool without an alias stays");
+        assert_eq!(listed(ToolNames::Both).len(), all().count() + 3);
     }
 }

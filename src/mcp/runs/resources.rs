@@ -138,7 +138,7 @@ pub async fn read(runs: &Runs, uri: &str, address: &RunUri) -> Result<Reading, E
         }
         RunUri::Log(id, phase) => {
             let text = log(runs, id, phase).await.map_err(failed)?;
-            Reading { text, mime: TEXT, ttl_ms: LIVE_TTL_MS }
+            Reading { text, mime: TEXT.into(), ttl_ms: LIVE_TTL_MS }
         }
     })
 }
