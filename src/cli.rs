@@ -14,6 +14,8 @@ mod render;
 mod runs;
 mod settings;
 mod watch;
+mod workflow;
+mod workflow_view;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -143,6 +145,7 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Resume(given) => runs::resume(&cx, given).await,
         Command::Wait(given) => watch::command(&cx, given).await,
         Command::Project(given) => project::command(&cx, given).await,
+        Command::Workflow(given) => workflow::command(&cx, given).await,
         Command::Doctor(given) => examine(&cx, &given).await,
         Command::Config(given) => settings::config(&cx, &given),
         Command::Demo(given) => show(&cx, given).await,

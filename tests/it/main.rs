@@ -4,6 +4,7 @@ mod cli_content;
 mod cli_daemon;
 mod cli_settings;
 mod cli_support;
+mod cli_workflow;
 mod crash_daemon;
 mod crash_limits;
 mod crash_processes;
