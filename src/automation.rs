@@ -1,4 +1,5 @@
-//! The Python side, carried inside the binary and laid out on disk when the daemon starts.
+//! The Python side and the content of step workflows, carried inside the binary and laid out on
+//! disk when the daemon starts.
 //!
 //! A project without scripts of its own is run with these. Each content has a folder of its own,
 //! named by its hash: an upgraded daemon never changes a script under a phase that runs, and two
@@ -26,7 +27,7 @@ pub struct Embedded {
 
 macro_rules! embedded {
     ($($path:literal,)*) => {
-        /// Every file of `automation/` that a phase needs, sorted by path; a test compares the
+        /// Every file of `automation/` that a phase or a step needs, sorted by path; a test compares the
         /// list with the tree, so none is forgotten.
         pub const FILES: &[Embedded] = &[$(Embedded {
             path: $path,
@@ -68,6 +69,12 @@ pub fn hash() -> String {
 #[must_use]
 pub fn folder(state_dir: &Path) -> PathBuf {
     state_dir.join("automation").join(hash())
+}
+
+/// The built-in content folder of a laid-out copy: agents, rules and workflows.
+#[must_use]
+pub fn content_folder(copy: &Path) -> PathBuf {
+    copy.join("content")
 }
 
 /// Lays out this version's copy below `state_dir` and answers its folder; an intact one is used
@@ -157,10 +164,9 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -
 mod tests {
     use super::*;
 
-    /// What of `automation/` is not embedded: tests, run-time folders, tools' caches, and content
-    /// that other slices embed by themselves.
+    /// What of `automation/` is not embedded: tests, run-time folders and tools' caches.
     fn is_left_out(path: &str) -> bool {
-        let folders = ["adws/adw_tests", "agents", "trees", "pulls", "issues", "content"];
+        let folders = ["adws/adw_tests", "agents", "trees", "pulls", "issues"];
         folders.iter().any(|f| path == *f || path.starts_with(&format!("{f}/")))
             || path.split('/').any(|part| {
                 part.starts_with('.')

@@ -19,6 +19,8 @@ pub enum Changed {
     Queue,
     /// A step workflow's execution, by id.
     Execution(String),
+    /// The content of step workflows: agents, rules, workflows.
+    Content,
     /// A writing workflow, by id.
     Writing(String),
     /// The listener was too slow and missed some: it must read everything again.

@@ -5,6 +5,7 @@
 
 pub mod args;
 mod clean;
+mod content;
 mod control;
 pub mod fail;
 pub mod link;
@@ -14,6 +15,8 @@ mod render;
 mod runs;
 mod settings;
 mod watch;
+mod workflow;
+mod workflow_view;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -74,6 +77,9 @@ fn run(cli: Cli, out: Out) -> Result<u8, (Out, Fail)> {
         Command::Config(args::Config::Example) => {
             settings::example(&out);
             return Ok(exit::OK);
+        }
+        Command::Content(given) => {
+            return content::command(&out, given).map_err(|fail| (out, fail));
         }
         _ => {}
     }
@@ -141,11 +147,13 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Wait(given) => watch::command(&cx, given).await,
         Command::Project(given) => project::command(&cx, given).await,
         Command::Clean(given) => clean::command(&cx, given).await,
+        Command::Workflow(given) => workflow::command(&cx, given).await,
         Command::Doctor(given) => examine(&cx, &given).await,
         Command::Config(given) => settings::config(&cx, &given),
         Command::Demo(given) => show(&cx, given).await,
         Command::Service(given) => settings::service(&cx, &given),
         Command::Completions { shell } => Ok(settings::completions(&cx.out, shell)),
+        Command::Content(given) => content::command(&cx.out, &given),
     }
 }
 

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use rmcp::ServiceExt as _;
 use rmcp::handler::client::ClientHandler;
-use rmcp::model::{CallToolRequestParams, ClientConfig, Implementation, ProgressNotificationParam};
+use rmcp::model::{
+    CallToolRequestParams, ClientConfig, ErrorCode, Implementation, ProgressNotificationParam,
+    ReadResourceRequestParams, ResourceContents,
+};
 use rmcp::service::{NotificationContext, RoleClient, RunningService, ServiceError};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -149,19 +152,67 @@ impl Client {
         content.ok_or_else(|| broken("the answer holds no structured content".into()))
     }
 
+    /// Reads a resource as JSON.
+    pub async fn read(&self, uri: &str) -> Result<Value, ClientError> {
+        let text = self.read_text(uri).await?;
+        serde_json::from_str(&text).map_err(|error| ClientError::Broken {
+            tool: uri.into(),
+            problem: format!("what is there is no JSON: {error}"),
+        })
+    }
+
+    /// Reads a resource as text.
+    pub async fn read_text(&self, uri: &str) -> Result<String, ClientError> {
+        let broken = |problem: String| ClientError::Broken { tool: uri.into(), problem };
+        let limit = Duration::from_millis(CALL_LIMIT_MS);
+        let request = ReadResourceRequestParams::new(uri);
+        let answer = tokio::time::timeout(limit, self.service.read_resource(request))
+            .await
+            .map_err(|_| broken(format!("no answer within {CALL_LIMIT_MS} ms")))?;
+        let result = answer.map_err(|error| match error {
+            // Its code depends on the revision that was agreed on.
+            ServiceError::McpError(error)
+                if matches!(
+                    error.code,
+                    ErrorCode::RESOURCE_NOT_FOUND | ErrorCode::INVALID_PARAMS
+                ) =>
+            {
+                let code = error.data.as_ref().and_then(|data| data.get("code"));
+                ClientError::Refused {
+                    code: code.and_then(Value::as_str).unwrap_or("not_found").to_owned(),
+                    message: error.message.trim_start_matches("Resource not found: ").to_owned(),
+                    hint: None,
+                }
+            }
+            ServiceError::McpError(error) => broken(error.message.into_owned()),
+            ServiceError::TransportClosed => broken("the daemon hung up".into()),
+            other => broken(other.to_string()),
+        })?;
+        match result.contents.into_iter().next() {
+            Some(ResourceContents::TextResourceContents { text, .. }) => Ok(text),
+            _ => Err(broken("the answer holds no text".into())),
+        }
+    }
+
     /// Returns when the daemon has told of progress since the last call.
     pub async fn progressed(&self) {
         self.progress.notified().await;
     }
 }
 
+/// A refusal in either form: `{error: {code, message, hint}}`, or `{code, error, hint}` as the tools
+/// of step workflows say it.
 fn refused(content: Option<&Value>, text: Option<String>) -> ClientError {
     let error = content.and_then(|c| c.get("error"));
+    let (place, message) = match error {
+        Some(Value::String(_)) => (content, "error"),
+        other => (other, "message"),
+    };
     let word =
-        |key: &str| error.and_then(|e| e.get(key)).and_then(Value::as_str).map(str::to_owned);
+        |key: &str| place.and_then(|e| e.get(key)).and_then(Value::as_str).map(str::to_owned);
     ClientError::Refused {
         code: word("code").unwrap_or_else(|| "refused".into()),
-        message: word("message")
+        message: word(message)
             .or(text)
             .unwrap_or_else(|| "the daemon refused without a reason".into()),
         hint: word("hint"),
@@ -183,6 +234,15 @@ mod tests {
         assert_eq!(
             (code.as_str(), message.as_str(), hint.as_deref()),
             ("unknown_run", "no run", Some("list"))
+        );
+        let content =
+            json!({"success": false, "code": "state_conflict", "error": "e", "hint": "h"});
+        let ClientError::Refused { code, message, hint } = refused(Some(&content), None) else {
+            panic!()
+        };
+        assert_eq!(
+            (code.as_str(), message.as_str(), hint.as_deref()),
+            ("state_conflict", "e", Some("h"))
         );
         let ClientError::Refused { code, message, .. } = refused(None, Some("said".into())) else {
             panic!()

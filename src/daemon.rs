@@ -1,6 +1,7 @@
 //! The composition root: everything is put together here, started in order and ended in order.
 //!
-//! Life: claim the state folder → log → database → automation → runs → socket → HTTP → ready. A
+//! Life: claim the state folder → log → database → automation → runs → content and step workflows →
+//! socket → HTTP → ready. A
 //! first SIGTERM or SIGINT is soft: nothing new is accepted, streams end with a result, open calls
 //! are answered, and the program ends; runs live on under their monitors, and the next daemon
 //! finds them. A second one ends it at once, which loses nothing either. SIGHUP is ignored:
@@ -25,12 +26,13 @@ use tokio_util::sync::CancellationToken;
 use crate::automation;
 use crate::changes::Changes;
 use crate::clock::SystemClock;
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
 use crate::db::Db;
 use crate::ids::OsRng;
 use crate::lock::InstanceLock;
 use crate::mcp::McpDeps;
 use crate::runs::{Runs, RunsDeps};
+use crate::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use crate::telemetry::{self, TelemetryConfig};
 
 pub use listen::{recorded_http, recorded_socket};
@@ -114,6 +116,7 @@ struct Daemon {
     db: Db,
     runs: Runs,
     supervisor: JoinHandle<()>,
+    sweeper: JoinHandle<()>,
     endpoints: listen::Endpoints,
     stop: CancellationToken,
 }
@@ -134,15 +137,16 @@ impl Daemon {
         let automation = automation::materialise(state_dir)?;
         status("looking at the runs of before");
         let stop = CancellationToken::new();
+        let changes = Changes::new();
         let (runs, supervisor) = Runs::start(RunsDeps {
             config: config.clone(),
             db: db.clone(),
             clock: Arc::new(SystemClock),
             rng: Arc::new(OsRng),
-            changes: Changes::new(),
+            changes: changes.clone(),
             exe: options.exe.clone(),
-            host,
-            automation,
+            host: host.clone(),
+            automation: automation.clone(),
             base_env: child_env(env, state_dir),
             shutdown: stop.clone(),
         })
@@ -155,14 +159,18 @@ impl Daemon {
                 other => other?,
             }
         }
+        status("reading the content of step workflows");
+        let (steps, sweeper) = open_steps(&config, &db, &changes, host, &automation, &stop).await?;
         let deps = McpDeps {
             runs: runs.clone(),
+            steps,
             trigger_tools_enabled: true,
+            tool_names: config.tool_names,
             version: env!("CARGO_PKG_VERSION"),
             clock: Arc::new(SystemClock),
         };
         let endpoints = listen::Endpoints::open(loaded, deps, &stop).await?;
-        Ok(Daemon { db, runs, supervisor, endpoints, stop })
+        Ok(Daemon { db, runs, supervisor, sweeper, endpoints, stop })
     }
 
     /// Says where it listens: to the service manager, the log, and whoever started it by hand.
@@ -192,6 +200,10 @@ impl Daemon {
                     let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
                     bail!("the supervisor of the runs ended by itself{how}");
                 }
+                ended = &mut self.sweeper => {
+                    let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
+                    bail!("the sweeper of step workflows ended by itself{how}");
+                }
                 _ = look.tick() => {
                     if beat.is_alive(self.runs.beats(), period) {
                         let _ = sd_notify::notify(&[NotifyState::Watchdog]);
@@ -208,14 +220,55 @@ impl Daemon {
         self.runs.stop_accepting();
         self.stop.cancel();
         self.endpoints.close(state_dir).await;
-        if !self.supervisor.is_finished() {
-            let limit = Duration::from_millis(DRAIN_LIMIT_MS);
-            if tokio::time::timeout(limit, self.supervisor).await.is_err() {
-                tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "the supervisor did not end in time");
-            }
-        }
+        ended("the supervisor of the runs", self.supervisor).await;
+        ended("the sweeper of step workflows", self.sweeper).await;
         self.db.close().await;
     }
+}
+
+/// Waits for a task that was asked to end, within its bound.
+async fn ended(name: &str, task: JoinHandle<()>) {
+    if task.is_finished() {
+        return;
+    }
+    let limit = Duration::from_millis(DRAIN_LIMIT_MS);
+    if tokio::time::timeout(limit, task).await.is_err() {
+        tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "{name} did not end in time");
+    }
+}
+
+/// Step workflows: the content that the program carries and the user's folders, and the engine.
+/// Content that is not in order keeps nothing from starting; the log and `adwd doctor` name it.
+async fn open_steps(
+    config: &Config,
+    db: &Db,
+    changes: &Changes,
+    host: String,
+    automation: &Path,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Steps, JoinHandle<()>)> {
+    let own = config.contents.iter().map(|content| content.path.clone());
+    let library = Library::open(LibraryDeps {
+        db: db.clone(),
+        clock: Arc::new(SystemClock),
+        changes: changes.clone(),
+        host,
+        folders: std::iter::once(automation.join("content")).chain(own).collect(),
+        shutdown: stop.clone(),
+    })
+    .await?;
+    let opened = Steps::open(StepsDeps {
+        db: db.clone(),
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(OsRng),
+        changes: changes.clone(),
+        library,
+        config: config.steps.clone(),
+        state_dir: config.paths.state_dir.clone(),
+        shutdown: stop.clone(),
+    })
+    .await?;
+    Ok(opened)
 }
 
 /// Whether a counter still grows.

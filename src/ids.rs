@@ -16,6 +16,9 @@ const GIVEN_SHOWN_MAX_CHARS: usize = 40;
 /// Length of a generated run id in characters.
 const RUN_ID_CHARS: usize = 8;
 
+/// Length of the random part of a generated execution id in characters.
+const EXECUTION_ID_CHARS: usize = 12;
+
 /// A value that is not a valid identifier of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{given} is not a valid {kind}: expected {expected}")]
@@ -186,7 +189,26 @@ identifier!(
     }
 );
 
-ordered_as_text!(RunId, PhaseName, ProjectName);
+identifier!(
+    /// Id of a step workflow's execution (`execution_id`, `task_id` on the wire). Words that mean
+    /// something else in its place in a URI are taken (`spec/steps.md` §2.4).
+    ExecutionId,
+    "execution id",
+    "1 to 128 letters, digits, '.', '_' or '-', starting with a letter or digit, and none of \
+     recent, final, type, active, all, default",
+    |text| {
+        let form = matches(
+            text,
+            128,
+            |b| b.is_ascii_alphanumeric(),
+            |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'),
+        );
+        let taken = ["recent", "final", "type", "active", "all", "default"].contains(&text);
+        (form && !taken).then(|| text.to_owned())
+    }
+);
+
+ordered_as_text!(RunId, PhaseName, ProjectName, ExecutionId);
 
 impl Ord for IssueNumber {
     fn cmp(&self, other: &IssueNumber) -> std::cmp::Ordering {
@@ -201,19 +223,31 @@ impl RunId {
     /// The letter keeps an id from ever reading as a number (`12345678`, `1e234567`), which YAML,
     /// shells and people would take for an issue.
     pub fn generate(rng: &dyn Rng) -> RunId {
-        const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-        let mut text = String::with_capacity(RUN_ID_CHARS);
-        while text.len() < RUN_ID_CHARS {
-            let mut byte = [0_u8];
-            rng.fill(&mut byte);
-            let letters = if text.is_empty() { 26_u8 } else { 36 };
-            // Bytes past the last whole multiple would make the first letters likelier.
-            if byte[0] < letters * (u8::MAX / letters) {
-                text.push(char::from(ALPHABET[usize::from(byte[0] % letters)]));
-            }
-        }
-        RunId(text)
+        RunId(random_text(rng, RUN_ID_CHARS))
     }
+}
+
+impl ExecutionId {
+    /// Makes a new id: `exec_` and 12 of `[0-9a-z]`.
+    pub fn generate(rng: &dyn Rng) -> ExecutionId {
+        ExecutionId(format!("exec_{}", random_text(rng, EXECUTION_ID_CHARS)))
+    }
+}
+
+/// So many of `[0-9a-z]`, the first a letter.
+fn random_text(rng: &dyn Rng, chars: usize) -> String {
+    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut text = String::with_capacity(chars);
+    while text.len() < chars {
+        let mut byte = [0_u8];
+        rng.fill(&mut byte);
+        let letters = if text.is_empty() { 26_u8 } else { 36 };
+        // Bytes past the last whole multiple would make the first letters likelier.
+        if byte[0] < letters * (u8::MAX / letters) {
+            text.push(char::from(ALPHABET[usize::from(byte[0] % letters)]));
+        }
+    }
+    text
 }
 
 /// A source of random bytes.
@@ -283,6 +317,12 @@ mod tests {
         }
         for bad in ["", "_a", "-a", "a/b", "..", "a b", "é", "a\n", &"x".repeat(65)] {
             assert!(RunId::parse(bad).is_err(), "{bad}");
+        }
+        for good in ["a", "exec_001", "A.b-c_D", &"x".repeat(128), "allx"] {
+            assert!(ExecutionId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".a", "a b", "a/b", "é", "recent", "all", "default", &"x".repeat(129)] {
+            assert!(ExecutionId::parse(bad).is_err(), "{bad}");
         }
         assert!(PhaseName::parse("plan_2").is_ok());
         assert!(PhaseName::parse("Plan").is_err());

@@ -15,10 +15,12 @@ pub mod db;
 pub mod out;
 pub mod telemetry;
 pub mod uv;
+pub mod watch;
 // L2: who asks.
 pub mod auth;
 // L3: the slices.
 pub mod runs;
+pub mod steps;
 // L4: the wire, both ends of it, and other programs.
 pub mod client;
 pub mod mcp;

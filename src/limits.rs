@@ -47,6 +47,8 @@ pub const DB_STATEMENT_CACHE_COUNT: usize = 256;
 pub const CONFIG_FILE_MAX_BYTES: u64 = 1 << 20;
 /// Projects one daemon serves.
 pub const CONFIG_PROJECTS_MAX_COUNT: usize = 256;
+/// Content folders beside the built-in one.
+pub const CONFIG_CONTENTS_MAX_COUNT: usize = 32;
 /// Entries of one list in the configuration.
 pub const CONFIG_LIST_MAX_COUNT: usize = 256;
 /// Length of a Unix socket's path: the kernel's `sun_path` less the closing zero.
@@ -187,3 +189,110 @@ pub const SPAWN_RETRY_MS: u64 = 1_000;
 pub const COMMAND_TERM_GRACE_MS: u64 = 2_000;
 /// How long a stream that a grandchild keeps open is read after a command's end.
 pub const COMMAND_DRAIN_MS: u64 = 500;
+
+// Content of step workflows.
+
+/// One content file.
+pub const CONTENT_FILE_BYTES: u64 = 256 << 10;
+/// Files of one content folder.
+pub const CONTENT_FILES_COUNT: usize = 2_000;
+/// Folders below `agents`, `rules` or `workflows`.
+pub const CONTENT_DEPTH_COUNT: usize = 8;
+/// Entries of one folder that are looked at.
+pub const CONTENT_ENTRIES_COUNT: usize = 20_000;
+/// Levels of front matter.
+pub const CONTENT_YAML_DEPTH_COUNT: usize = 16;
+/// Values in front matter.
+pub const CONTENT_YAML_NODES_COUNT: usize = 20_000;
+/// Phases of one workflow.
+pub const CONTENT_PHASES_COUNT: usize = 100;
+/// Problems that are told of one content folder.
+pub const CONTENT_PROBLEMS_COUNT: usize = 1_000;
+/// Name of an agent, a rule or a phase (`spec/steps.md` §1.1).
+pub const CONTENT_NAME_CHARS: usize = 100;
+/// Name of a workflow.
+pub const CONTENT_WORKFLOW_NAME_CHARS: usize = 200;
+/// Description of an agent, a rule or a phase.
+pub const CONTENT_DESCRIPTION_CHARS: usize = 500;
+/// Description of a workflow.
+pub const CONTENT_WORKFLOW_DESCRIPTION_CHARS: usize = 2_000;
+/// Tags of anything, and one of them.
+pub const CONTENT_TAGS_COUNT: usize = 20;
+/// One tag.
+pub const CONTENT_TAG_CHARS: usize = 50;
+/// Patterns of a rule or phase.
+pub const CONTENT_GLOBS_COUNT: usize = 50;
+/// One pattern.
+pub const CONTENT_GLOB_CHARS: usize = 200;
+/// Patterns that the braces of one pattern may stand for.
+pub const CONTENT_GLOB_BRANCHES_COUNT: usize = 256;
+/// Keywords of a workflow.
+pub const CONTENT_KEYWORDS_COUNT: usize = 50;
+/// One keyword.
+pub const CONTENT_KEYWORD_CHARS: usize = 100;
+/// Actions that a phase allows.
+pub const CONTENT_ACTIONS_COUNT: usize = 50;
+/// One of them.
+pub const CONTENT_ACTION_CHARS: usize = 500;
+/// A version, or the type of a workflow.
+pub const CONTENT_WORD_CHARS: usize = 20;
+/// Longest duration that a workflow may announce: a year.
+pub const CONTENT_DURATION_MAX_MINUTES: u32 = 525_600;
+/// Hints about content are gathered this long, so that a checkout is one sync.
+pub const CONTENT_DEBOUNCE_MS: u64 = 150;
+/// How often content is looked at without a hint.
+pub const CONTENT_RESCAN_MS: u64 = 30_000;
+
+// Step workflows.
+
+/// One artifact's content (`spec/steps.md` §3.3).
+pub const STEPS_ARTIFACT_BYTES: usize = 1 << 20;
+/// Artifacts, with and without content, that one step submits.
+pub const STEPS_ARTIFACTS_COUNT: usize = 100;
+/// One submission as JSON, its artifacts included.
+pub const STEPS_OUTPUT_BYTES: usize = 4 << 20;
+/// Steps of one execution that may be out at once.
+pub const STEPS_PARALLEL_COUNT: u32 = 16;
+/// A token: an execution id, a step's name of 100 characters and two hashes fit well.
+pub const STEPS_TOKEN_CHARS: usize = 4_096;
+/// How far in the future a token may have been issued: the clocks of two hosts differ.
+pub const STEPS_TOKEN_SKEW_MS: i64 = 5_000;
+/// Shortest lifetime of a token.
+pub const STEPS_TOKEN_TTL_MIN_S: u64 = 60;
+/// A replaced signing key is kept this long beyond a token's lifetime: another host may go on
+/// signing with it until its next look.
+pub const STEPS_KEY_GRACE_MS: i64 = 600_000;
+/// How often an unknown key id makes the daemon look for keys of other hosts.
+pub const STEPS_KEY_RELOAD_MS: u64 = 1_000;
+/// A key file.
+pub const STEPS_KEY_FILE_BYTES: u64 = 64 * 1024;
+/// How often stalls, ages and retention are looked at (`spec/steps.md` §6).
+pub const STEPS_SWEEP_MS: u64 = 60_000;
+/// Executions on one page of the sweeper.
+pub const STEPS_SWEEP_COUNT: u32 = 1_000;
+/// Telemetry events that are kept, whatever their age.
+pub const STEPS_EVENTS_KEEP_COUNT: i64 = 1_000_000;
+/// Telemetry events that one statement deletes, so that no writer waits long.
+pub const STEPS_EVENTS_DELETE_COUNT: u32 = 5_000;
+/// Rows on one page of events, artifacts or executions.
+pub const STEPS_PAGE_COUNT: u32 = 1_000;
+/// Rows on a page where nothing is said.
+pub const STEPS_PAGE_DEFAULT_COUNT: u32 = 100;
+/// Snapshots kept parsed in memory.
+pub const STEPS_SNAPSHOTS_COUNT: usize = 64;
+/// Events about refused calls that wait to be stored; more are dropped.
+pub const STEPS_NOTES_COUNT: usize = 256;
+/// Rows that one INSERT stores.
+pub const STEPS_BATCH_COUNT: usize = 16;
+/// Paths that a completed step hands on to the steps after it.
+pub const STEPS_FOCUS_COUNT: usize = 200;
+/// One of them; a longer one is not a path.
+pub const STEPS_FOCUS_CHARS: usize = 512;
+/// Entries of a list of hints.
+pub const STEPS_HINTS_COUNT: usize = 200;
+/// A reason or rationale.
+pub const STEPS_REASON_CHARS: usize = 2_000;
+/// A rate bucket that was not touched for so long is full, and forgotten.
+pub const STEPS_BUCKET_KEEP_MS: i64 = 24 * 3_600_000;
+/// Forbidden actions that a contract names (`spec/steps.md` §6): the gravest.
+pub const STEPS_FORBIDDEN_COUNT: usize = 5;

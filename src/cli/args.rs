@@ -14,7 +14,7 @@ Exit codes:
   2    wrong usage or configuration
   3    no daemon runs (or, for serve: another one holds the state folder)
   4    the daemon refused the request
-  5    no such run, project or phase
+  5    no such run, project, phase, workflow or execution
   6    the time given to wait passed
   130  interrupted; the run goes on
 
@@ -26,7 +26,8 @@ Examples:
   adwd demo                       see a whole run on a sample repository
   cd ~/src/shop && adwd trigger 42 --wait
   adwd logs -f 3f9a1c2e
-  adwd list --status failed --json";
+  adwd list --status failed --json
+  adwd workflow list              the step workflows that a model can be led through";
 
 /// Turns issue numbers into reviewed branches and pull requests.
 #[derive(Debug, Parser)]
@@ -144,6 +145,17 @@ Examples:
   adwd project detect .           what layout it has, and why; changes nothing"
     )]
     Project(Project),
+    /// Step workflows: what there is, where each execution stands, and steering it
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  adwd workflow list
+  adwd workflow start bug-fix --hold
+  adwd workflow status            the newest executions
+  adwd workflow control ID approve"
+    )]
+    Workflow(super::workflow::Workflow),
     /// Remove worktrees of ended runs before their time
     #[command(after_help = "\
 Examples:
@@ -171,6 +183,15 @@ Examples:
   adwd config check"
     )]
     Config(Config),
+    /// Look at the content of step workflows
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  adwd content check ~/src/shop/content
+  adwd content check . --json | jq '.problems[] | select(.fatal)'"
+    )]
+    Content(Content),
     /// See a whole run on a sample repository, and one that survives kill -9
     #[command(after_help = "\
 Examples:
@@ -402,6 +423,21 @@ pub enum Config {
     Check,
     /// A complete configuration file with comments
     Example,
+}
+
+/// `content`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Content {
+    /// Say what is wrong in a content folder, by file and line; needs no daemon
+    #[command(after_help = "\
+Exit codes: 0 everything can be used (there may be remarks), 1 something cannot, 2 no such folder
+
+Example:
+  adwd content check ~/src/shop/content")]
+    Check {
+        /// Folder with agents, rules and workflows
+        path: PathBuf,
+    },
 }
 
 /// `demo`.

@@ -18,7 +18,7 @@ pub mod exit {
     pub const NO_DAEMON: u8 = 3;
     /// The daemon refused.
     pub const REFUSED: u8 = 4;
-    /// No such run, project or phase.
+    /// No such run, project, phase, workflow or execution.
     pub const NOT_FOUND: u8 = 5;
     /// The time given to wait passed.
     pub const TIMED_OUT: u8 = 6;
@@ -98,10 +98,10 @@ impl From<ClientError> for Fail {
                 .hint("the daemon's log says more: `adwd config show` names its folder"),
             ClientError::Refused { code, hint, .. } => {
                 let exit = match code.as_str() {
-                    "unknown_run" | "unknown_project" | "no_project" | "unknown_phase" => {
-                        exit::NOT_FOUND
-                    }
-                    "invalid_argument" => exit::USAGE,
+                    "unknown_run" | "unknown_project" | "no_project" | "unknown_phase"
+                    | "unknown_workflow" | "unknown_execution" | "unknown_artifact"
+                    | "unknown_agent" | "not_found" => exit::NOT_FOUND,
+                    "invalid_argument" | "invalid_arguments" => exit::USAGE,
                     _ => exit::REFUSED,
                 };
                 Fail { code, message, hint: hint.map(|h| in_shell_words(&h)), exit }
@@ -136,7 +136,11 @@ impl std::error::Error for Fail {}
 
 /// The daemon's hints name tools, since models read them; a person in a shell types commands.
 fn in_shell_words(hint: &str) -> String {
-    const WORDS: [(&str, &str); 11] = [
+    const WORDS: [(&str, &str); 15] = [
+        ("read midex://workflow/available_workflows", "call `adwd workflow list`"),
+        ("read midex://workflow/executions", "call `adwd workflow status`"),
+        ("workflow_control", "`adwd workflow control`"),
+        ("workflow_start", "`adwd workflow start`"),
         ("trigger_adw_workflow", "`adwd trigger`"),
         ("trigger_adw_phase", "`adwd phase`"),
         ("get_adw_state", "`adwd state`"),
@@ -149,7 +153,12 @@ fn in_shell_words(hint: &str) -> String {
         ("add_adw_project", "`adwd project add`"),
         ("remove_adw_project", "`adwd project remove`"),
     ];
-    WORDS.iter().fold(hint.to_owned(), |text, (tool, command)| text.replace(tool, command))
+    const STATUS: &str = "read midex://workflow/workflow_status/";
+    let hint = match hint.strip_prefix(STATUS).and_then(|rest| rest.split_once(' ')) {
+        Some((id, rest)) => format!("call `adwd workflow status {id}` {rest}"),
+        None => hint.to_owned(),
+    };
+    WORDS.iter().fold(hint, |text, (tool, command)| text.replace(tool, command))
 }
 
 /// An error with all its sources on one line.
@@ -173,8 +182,8 @@ pub fn tone(status: &str) -> Tone {
     match status {
         "completed" | "ok" => Tone::Good,
         "failed" | "lost" | "timed_out" | "fail" => Tone::Bad,
-        "starting" | "running" | "stopping" | "warn" => Tone::Busy,
-        "cancelled" | "skipped" | "pending" => Tone::Dim,
+        "starting" | "running" | "stopping" | "warn" | "paused" => Tone::Busy,
+        "cancelled" | "skipped" | "pending" | "idle" | "abandoned" | "diverged" => Tone::Dim,
         _ => Tone::Plain,
     }
 }
@@ -193,9 +202,18 @@ mod tests {
             })
         };
         assert_eq!(refused("unknown_run").exit, exit::NOT_FOUND);
+        assert_eq!(refused("unknown_execution").exit, exit::NOT_FOUND);
         assert_eq!(refused("conflict").exit, exit::REFUSED);
         assert_eq!(refused("invalid_argument").exit, exit::USAGE);
         assert_eq!(refused("x").hint.unwrap(), "call `adwd list` to see the known ids");
         assert_eq!(refused("x").to_json()["error"]["code"], "x");
+        assert_eq!(
+            in_shell_words("read midex://workflow/workflow_status/e1 to see where it stands"),
+            "call `adwd workflow status e1` to see where it stands"
+        );
+        assert_eq!(
+            in_shell_words("read midex://workflow/executions to see them all"),
+            "call `adwd workflow status` to see them all"
+        );
     }
 }

@@ -261,11 +261,15 @@ fn usage(usage: &Usage) -> String {
     )
 }
 
-fn when(at: &str, now: Millis, person: bool) -> String {
+/// A moment: for a person also how long ago.
+#[must_use]
+pub fn when(at: &str, now: Millis, person: bool) -> String {
     if person { format!("{at} ({})", ago(at, now)) } else { at.to_owned() }
 }
 
-fn ago(at: &str, now: Millis) -> String {
+/// How long ago it was.
+#[must_use]
+pub fn ago(at: &str, now: Millis) -> String {
     match Millis::parse_rfc3339(at) {
         Some(then) => format!("{} ago", span(now.since_ms(then).max(0))),
         None => at.to_owned(),

@@ -69,7 +69,7 @@ pub fn config(cx: &Cx, given: &Config) -> Result<u8, Fail> {
 }
 
 /// What the daemon would only say in its log: a `[[profile]]` that means nothing, a `[[project]]`
-/// that it could not serve.
+/// that it could not serve, a `[[content]]` folder that is not there.
 fn check_tables(cx: &Cx) -> Result<(), Fail> {
     let config = cx.config();
     let automation = crate::automation::folder(&config.paths.state_dir);
@@ -85,6 +85,9 @@ fn check_tables(cx: &Cx) -> Result<(), Fail> {
                 project.check_choices().err().map(|problem| format!("{}: {problem}", project.name)),
             ),
         }
+    }
+    for content in config.contents.iter().filter(|content| !content.path.is_dir()) {
+        problems.push(format!("content: {} is no folder", content.path.display()));
     }
     if problems.is_empty() {
         return Ok(());

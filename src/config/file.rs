@@ -8,9 +8,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Source, nearest};
 use super::keys::{KEYS, check_env_pattern};
-use super::types::{PROJECT_KEYS, ProjectConfig};
+use super::types::{ContentConfig, PROJECT_KEYS, ProjectConfig};
 use super::value::{Base, Input};
-use crate::limits::{CONFIG_FILE_MAX_BYTES, CONFIG_PROJECTS_MAX_COUNT};
+use crate::limits::{CONFIG_CONTENTS_MAX_COUNT, CONFIG_FILE_MAX_BYTES, CONFIG_PROJECTS_MAX_COUNT};
 
 /// What a file holds.
 #[derive(Debug, Default)]
@@ -21,10 +21,12 @@ pub(super) struct File {
     pub projects: Vec<(ProjectConfig, Source)>,
     /// `[[profile]]` entries with their places.
     pub profiles: Vec<(toml::Value, Source)>,
+    /// `[[content]]` entries with their places.
+    pub contents: Vec<(ContentConfig, Source)>,
 }
 
 /// The arrays of tables that are no settings of their own.
-const LISTS: [&str; 2] = ["project", "profile"];
+const LISTS: [&str; 3] = ["project", "profile", "content"];
 
 /// Reads a file. `required`: whether its absence is an error.
 pub(super) fn read(path: &Path, required: bool, base: &Base) -> Result<File, ConfigError> {
@@ -68,6 +70,7 @@ impl Reader<'_> {
                         file.profiles.push((entry.1.clone(), at));
                     }
                 }
+                "content" => self.contents(value, plain, at, &mut file)?,
                 _ => self.setting(name, at, value.get_ref(), plain, &mut file)?,
             }
         }
@@ -201,6 +204,41 @@ impl Reader<'_> {
             return Err(invalid("agent_budget_usd", budget.to_string(), problem));
         }
         Ok(project)
+    }
+
+    fn contents(
+        &self,
+        spans: &Spanned<DeValue<'_>>,
+        value: &toml::Value,
+        at: Source,
+        file: &mut File,
+    ) -> Result<(), ConfigError> {
+        for ((table, value), at) in self.entries("content", spans, value, at)? {
+            if let Some(key) = table.keys().find(|key| key.get_ref().as_ref() != "path") {
+                return Err(ConfigError::UnknownKey {
+                    key: format!("content.{}", key.get_ref()),
+                    source_at: self.at(key.span().start),
+                    nearest: nearest(key.get_ref(), ["path"].into_iter()),
+                });
+            }
+            let given = value.get("path").map(toml::Value::to_string).unwrap_or_default();
+            let text = value.get("path").and_then(toml::Value::as_str);
+            let path = text.ok_or("expected path = \"FOLDER\"".to_owned());
+            let path = path.and_then(|text| self.base.path(text)).map_err(|problem| {
+                let source_at = at.clone();
+                ConfigError::Invalid { key: "content.path".to_owned(), source_at, given, problem }
+            })?;
+            if file.contents.len() == CONFIG_CONTENTS_MAX_COUNT {
+                let problem = format!("more than {CONFIG_CONTENTS_MAX_COUNT} content folders");
+                return Err(ConfigError::Syntax { source_at: at, problem });
+            }
+            if file.contents.iter().any(|(other, _)| other.path == path) {
+                let problem = format!("content: {} is there twice", path.display());
+                return Err(ConfigError::Syntax { source_at: at, problem });
+            }
+            file.contents.push((ContentConfig { path }, at));
+        }
+        Ok(())
     }
 
     /// Whether the entry would be read without this key, or with only it and what is required.

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::types::{Config, DAY_MS};
+use super::types::{Config, DAY_MS, ToolNames};
 use super::value::{Base, Input};
-use crate::limits::SOCKET_PATH_MAX_BYTES;
+use crate::limits::{SOCKET_PATH_MAX_BYTES, STEPS_PARALLEL_COUNT, STEPS_TOKEN_TTL_MIN_S};
 
 type Set = fn(&mut Config, &Input, &Base) -> Result<(), String>;
 type Get = fn(&Config) -> String;
@@ -33,6 +33,11 @@ const WEEK_S: u64 = 7 * 24 * 3_600;
 const SECONDS: RangeInclusive<u64> = 1..=WEEK_S;
 const PAUSE_S: RangeInclusive<u64> = 0..=24 * 3_600;
 const DAYS: RangeInclusive<u64> = 0..=3_650;
+const RATE: RangeInclusive<f64> = 0.001..=10_000.0;
+/// Token lifetimes: a minute to a year.
+const TTL_S: RangeInclusive<u64> = STEPS_TOKEN_TTL_MIN_S..=365 * 24 * 3_600;
+/// Ages after which something is done; 0 is never.
+const AGE_S: RangeInclusive<u64> = 0..=365 * 24 * 3_600;
 
 fn small(input: &Input, range: &RangeInclusive<u64>) -> Result<u32, String> {
     let number = input.whole(range)?;
@@ -96,6 +101,28 @@ macro_rules! list_key {
     };
 }
 
+macro_rules! days_key {
+    ($name:literal, $env:expr, $range:expr, $($field:ident).+) => {
+        key(
+            $name,
+            $env,
+            |c, v, _| { c.$($field).+ = v.whole(&$range)? * DAY_MS; Ok(()) },
+            |c| (c.$($field).+ / DAY_MS).to_string(),
+        )
+    };
+}
+
+macro_rules! rate_key {
+    ($name:literal, $env:expr, $($field:ident).+) => {
+        key(
+            $name,
+            $env,
+            |c, v, _| { c.$($field).+ = v.number(&RATE)?; Ok(()) },
+            |c| c.$($field).+.to_string(),
+        )
+    };
+}
+
 macro_rules! bool_key {
     ($name:literal, $env:expr, $($field:ident).+) => {
         key(
@@ -107,7 +134,7 @@ macro_rules! bool_key {
     };
 }
 
-/// Every setting but `[[project]]` and `[[profile]]`.
+/// Every setting but `[[project]]`, `[[profile]]` and `[[content]]`.
 pub(super) static KEYS: &[Key] = &[
     path_key!("state_dir", &["ADWD_STATE_DIR"], paths.state_dir),
     path_key!("runtime_dir", &["ADWD_RUNTIME_DIR"], paths.runtime_dir),
@@ -192,16 +219,40 @@ pub(super) static KEYS: &[Key] = &[
     count_key!("retry.max_attempts", &["ADWD_RETRY_MAX_ATTEMPTS"], 1..=20, retry.max_attempts),
     seconds_key!("retry.base_delay_s", &["ADWD_RETRY_BASE_DELAY_S"], PAUSE_S, retry.base_delay_ms),
     seconds_key!("retry.max_delay_s", &["ADWD_RETRY_MAX_DELAY_S"], PAUSE_S, retry.max_delay_ms),
-    key(
+    days_key!(
         "worktrees.keep_failed_days",
         &["ADWD_WORKTREES_KEEP_FAILED_DAYS"],
-        |c, v, _| {
-            c.worktrees.keep_failed_ms = v.whole(&DAYS)? * DAY_MS;
-            Ok(())
-        },
-        |c| (c.worktrees.keep_failed_ms / DAY_MS).to_string(),
+        DAYS,
+        worktrees.keep_failed_ms
     ),
     bool_key!("worktrees.keep_success", &["ADWD_WORKTREES_KEEP_SUCCESS"], worktrees.keep_success),
+    seconds_key!("steps.token_ttl_s", &["ADWD_STEPS_TOKEN_TTL_S"], TTL_S, steps.token_ttl_ms),
+    days_key!("steps.key_rotate_days", &["ADWD_STEPS_KEY_ROTATE_DAYS"], DAYS, steps.key_rotate_ms),
+    count_key!(
+        "steps.max_parallel",
+        &["ADWD_STEPS_MAX_PARALLEL"],
+        1..=u64::from(STEPS_PARALLEL_COUNT),
+        steps.max_parallel
+    ),
+    bool_key!("steps.rate_limits", &["ADWD_STEPS_RATE_LIMITS"], steps.rate_limits),
+    rate_key!("steps.task_per_s", &["ADWD_STEPS_TASK_PER_S"], steps.task_rate.per_second),
+    count_key!("steps.task_burst", &["ADWD_STEPS_TASK_BURST"], COUNT, steps.task_rate.burst),
+    rate_key!("steps.agent_per_s", &["ADWD_STEPS_AGENT_PER_S"], steps.agent_rate.per_second),
+    count_key!("steps.agent_burst", &["ADWD_STEPS_AGENT_BURST"], COUNT, steps.agent_rate.burst),
+    seconds_key!("steps.stall_after_s", &["ADWD_STEPS_STALL_AFTER_S"], AGE_S, steps.stall_after_ms),
+    seconds_key!(
+        "steps.abandon_after_s",
+        &["ADWD_STEPS_ABANDON_AFTER_S"],
+        AGE_S,
+        steps.abandon_after_ms
+    ),
+    seconds_key!("steps.time_limit_s", &["ADWD_STEPS_TIME_LIMIT_S"], AGE_S, steps.time_limit_ms),
+    days_key!(
+        "steps.telemetry_keep_days",
+        &["ADWD_STEPS_TELEMETRY_KEEP_DAYS"],
+        DAYS,
+        steps.telemetry_keep_ms
+    ),
     key("logs.level", &["ADWD_LOGS_LEVEL", "ADWD_LOG"], set_level, |c| c.logs.level.clone()),
     count_key!("logs.keep_days", &["ADWD_LOGS_KEEP_DAYS"], 1..=3_650, logs.keep_days),
     list_key!("env_allow", &["ADWD_ENV_ALLOW"], check_env_pattern, env_allow),
@@ -235,7 +286,15 @@ pub(super) static KEYS: &[Key] = &[
         1..=3_600,
         trigger_timeout_ms
     ),
+    key("tool_names", &["ADWD_TOOL_NAMES"], set_tool_names, |c| c.tool_names.as_str().to_owned()),
 ];
+
+fn set_tool_names(config: &mut Config, input: &Input, _: &Base) -> Result<(), String> {
+    let word = input.text()?;
+    let known = ToolNames::WORDS.iter().find(|(known, _)| *known == word);
+    config.tool_names = known.ok_or("expected underscore, dotted or both")?.1;
+    Ok(())
+}
 
 fn set_socket(config: &mut Config, input: &Input, base: &Base) -> Result<(), String> {
     let path = base.path(&input.text()?)?;

@@ -59,7 +59,8 @@ pub struct Flags {
 /// One value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Its key, as in the file: `http.bind`; `project.NAME` and `profile.NAME` for entries.
+    /// Its key, as in the file: `http.bind`; `project.NAME`, `profile.NAME` and
+    /// `content.NUMBER` for entries.
     pub key: String,
     /// The value, secrets masked.
     pub value: String,
@@ -186,6 +187,12 @@ impl Draft {
             let value = redact(&profile.to_string()).replace('\n', " ");
             provenance.push(Setting { key: format!("profile.{name}"), value, source });
             self.config.profiles.push(profile);
+        }
+        for (number, (content, source)) in file.contents.into_iter().enumerate() {
+            let key = format!("content.{}", number + 1);
+            let value = content.path.display().to_string();
+            provenance.push(Setting { key, value, source });
+            self.config.contents.push(content);
         }
         Loaded { config: self.config, provenance }
     }

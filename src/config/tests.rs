@@ -257,7 +257,10 @@ fn other_value(key: &str) -> &'static str {
     match key {
         "state_dir" | "runtime_dir" | "socket" | "log_dir" | "uv.path" => "/tmp/other",
         "database_url" => "sqlite:/tmp/other.db",
-        "http.enabled" => "false",
+        "http.enabled" | "steps.rate_limits" => "false",
+        "steps.token_ttl_s" => "600",
+        "steps.max_parallel" => "7",
+        "tool_names" => "both",
         "worktrees.keep_success" => "true",
         "http.bind" => "127.0.0.1:4711",
         "http.allowed_origins" => "https://a.example,https://b.example",
@@ -324,5 +327,45 @@ proptest! {
     #[test]
     fn any_file_is_read_or_refused(text in "[a-z_\\[\\]='\"0-9.\n ]{0,80}") {
         let _ = World::new(&text).load();
+    }
+}
+
+#[test]
+fn the_names_of_tools_are_one_of_three_words() {
+    assert_eq!(World::new("").config().tool_names, ToolNames::Underscore);
+    assert_eq!(World::new("tool_names = \"both\"\n").config().tool_names, ToolNames::Both);
+    let dotted = World::new("").env("ADWD_TOOL_NAMES", "dotted");
+    assert_eq!(dotted.config().tool_names, ToolNames::Dotted);
+    let error = World::new("tool_names = \"dots\"\n").error();
+    assert!(error.contains("underscore, dotted or both"), "{error}");
+}
+
+#[test]
+fn step_workflows_are_set_in_a_table_of_their_own() {
+    let world = World::new(
+        "[steps]\ntoken_ttl_s = 600\ntask_per_s = 1\nagent_per_s = 0.25\nabandon_after_s = 0\n",
+    )
+    .env("ADWD_STEPS_MAX_PARALLEL", "5")
+    .env("ADWD_STEPS_TASK_BURST", "7");
+    let steps = world.config().steps;
+    assert_eq!(steps.token_ttl_ms, 600_000);
+    assert_eq!(steps.task_rate, Rate { per_second: 1.0, burst: 7 });
+    assert_eq!(steps.agent_rate, Rate { per_second: 0.25, burst: 10 });
+    assert_eq!((steps.max_parallel, steps.abandon_after_ms), (5, 0));
+    assert_eq!(steps.stall_after_ms, 1_800_000, "what is not said stays");
+    let loaded = world.load().unwrap();
+    assert_eq!(
+        source_of(&loaded, "steps.max_parallel"),
+        Source::Env("ADWD_STEPS_MAX_PARALLEL".to_owned())
+    );
+    for (file, part) in [
+        ("[steps]\ntoken_ttl_s = 59\n", "60"),
+        ("[steps]\nmax_parallel = 17\n", "1 to 16"),
+        ("[steps]\ntask_per_s = 0\n", "0.001"),
+        ("[steps]\ntask_per_s = \"fast\"\n", "a number"),
+        ("[steps]\ntoken_ttl = 60\n", "token_ttl"),
+    ] {
+        let error = World::new(file).error();
+        assert!(error.contains(part), "{error}");
     }
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub retry: Retry,
     /// What happens to worktrees of ended runs.
     pub worktrees: Worktrees,
+    /// Step workflows.
+    pub steps: StepsConfig,
     /// The daemon's own log.
     pub logs: Logs,
     /// Names of environment variables (or prefixes ending in `*`) that phases get in addition to
@@ -43,10 +45,46 @@ pub struct Config {
     pub projects: Vec<ProjectConfig>,
     /// Raw `[[profile]]` tables; their form is defined by the runs slice.
     pub profiles: Vec<toml::Value>,
+    /// Folders of agents, rules and workflows beside the built-in ones; of one name, the later
+    /// counts.
+    pub contents: Vec<ContentConfig>,
     /// Bound of a call that reads state or lists runs, in ms.
     pub state_timeout_ms: u64,
     /// Bound of the answer to a trigger (not of the run), in ms.
     pub trigger_timeout_ms: u64,
+    /// Under which names tools of step workflows are listed.
+    pub tool_names: ToolNames,
+}
+
+/// Under which names tools are listed that have one with a dot as well. They answer to both.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolNames {
+    /// `workflow_start`: the names that every client takes.
+    #[default]
+    Underscore,
+    /// `workflow.start`: the names of old prompts; some clients refuse the whole list for them.
+    Dotted,
+    /// Both, each tool twice.
+    Both,
+}
+
+impl ToolNames {
+    /// The words of the setting.
+    pub const WORDS: [(&'static str, ToolNames); 3] = [
+        ("underscore", ToolNames::Underscore),
+        ("dotted", ToolNames::Dotted),
+        ("both", ToolNames::Both),
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ToolNames::Underscore => "underscore",
+            ToolNames::Dotted => "dotted",
+            ToolNames::Both => "both",
+        }
+    }
 }
 
 /// Files and folders; all absolute.
@@ -154,6 +192,41 @@ pub struct Worktrees {
     pub keep_success: bool,
 }
 
+/// Step workflows: tokens, limits, stalls.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepsConfig {
+    /// Lifetime of a token from its issue, in ms.
+    pub token_ttl_ms: u64,
+    /// Age at which the signing key is replaced, in ms; 0: never.
+    pub key_rotate_ms: u64,
+    /// Steps of an execution that may be out at once, where its start says nothing.
+    pub max_parallel: u32,
+    /// Whether calls that change an execution are limited.
+    pub rate_limits: bool,
+    /// Calls a second for one execution, and how many at once.
+    pub task_rate: Rate,
+    /// Calls a second for one agent, over all executions, and how many at once.
+    pub agent_rate: Rate,
+    /// Time without activity after which a running execution counts as stalled, in ms; 0: never.
+    pub stall_after_ms: u64,
+    /// Time without activity after which a running or paused execution is given up, in ms; 0: never.
+    pub abandon_after_ms: u64,
+    /// How long a `simple` execution may run, pauses not counted, in ms; a `moderate` one has 4
+    /// times and a `high` one 8 times as long; 0: as long as it takes.
+    pub time_limit_ms: u64,
+    /// How long telemetry events are kept, in ms; 0: up to their greatest number.
+    pub telemetry_keep_ms: u64,
+}
+
+/// A token bucket.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Rate {
+    /// Calls a second in the long run.
+    pub per_second: f64,
+    /// Calls at once.
+    pub burst: u32,
+}
+
 /// The daemon's own log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logs {
@@ -259,6 +332,14 @@ pub struct ProjectConfig {
     pub keep_failed_days: Option<u64>,
 }
 
+/// A `[[content]]` entry: a folder with `agents`, `rules` and `workflows`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContentConfig {
+    /// The folder; absolute once loaded. It need not exist yet.
+    pub path: PathBuf,
+}
+
 /// The names a `[[project]]` entry may hold; a test keeps them equal to the struct's.
 pub(super) const PROJECT_KEYS: [&str; 20] = [
     "name",
@@ -354,14 +435,35 @@ impl Default for Config {
                 base_delay_ms: 15 * SECOND_MS,
                 max_delay_ms: 300 * SECOND_MS,
             },
+            steps: StepsConfig::default(),
             worktrees: Worktrees { keep_failed_ms: 7 * DAY_MS, keep_success: false },
             logs: Logs { level: "info".to_owned(), keep_days: 14 },
             env_allow: Vec::new(),
             uv: Uv::default(),
             projects: Vec::new(),
             profiles: Vec::new(),
+            contents: Vec::new(),
             state_timeout_ms: 30 * SECOND_MS,
             trigger_timeout_ms: 5 * SECOND_MS,
+            tool_names: ToolNames::default(),
+        }
+    }
+}
+
+impl Default for StepsConfig {
+    /// The values of `spec/steps.md` §4 to §6.
+    fn default() -> StepsConfig {
+        StepsConfig {
+            token_ttl_ms: DAY_MS,
+            key_rotate_ms: 30 * DAY_MS,
+            max_parallel: 1,
+            rate_limits: true,
+            task_rate: Rate { per_second: 0.5, burst: 3 },
+            agent_rate: Rate { per_second: 2.0, burst: 10 },
+            stall_after_ms: 30 * MINUTE_MS,
+            abandon_after_ms: DAY_MS,
+            time_limit_ms: 0,
+            telemetry_keep_ms: 90 * DAY_MS,
         }
     }
 }

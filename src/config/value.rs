@@ -82,6 +82,17 @@ impl Input {
         number.filter(|n| range.contains(n)).ok_or_else(expected)
     }
 
+    /// A number with or without a fraction.
+    pub(super) fn number(&self, range: &RangeInclusive<f64>) -> Result<f64, String> {
+        let expected = || format!("expected a number from {} to {}", range.start(), range.end());
+        let number = match self {
+            Input::Toml(toml::Value::Integer(n)) => i32::try_from(*n).ok().map(f64::from),
+            Input::Toml(value) => value.as_float(),
+            Input::Text(text) => text.trim().parse().ok(),
+        };
+        number.filter(|n| range.contains(n)).ok_or_else(expected)
+    }
+
     pub(super) fn list(&self) -> Result<Vec<String>, String> {
         let list = match self {
             Input::Toml(toml::Value::Array(items)) => items

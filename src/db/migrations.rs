@@ -30,8 +30,12 @@ macro_rules! migration {
 }
 
 /// Every migration, in order. Append; never edit or reorder.
-pub const ALL: &[Migration] =
-    &[migration!(0, "foundation", "0000_foundation.sql"), migration!(1, "runs", "0001_runs.sql")];
+pub const ALL: &[Migration] = &[
+    migration!(0, "foundation", "0000_foundation.sql"),
+    migration!(1, "runs", "0001_runs.sql"),
+    migration!(2, "content", "0002_content.sql"),
+    migration!(3, "steps", "0003_steps.sql"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -44,6 +48,8 @@ mod tests {
     const PINNED: &[(i64, &str, &str)] = &[
         (0, "7b4a5971628fdc3f53feae524d5202f2b0f8ee4115678e9572db9010ec332ffe", ""),
         (1, "82fffab58f741e30c6cea9bb72125840f7ee00c3c1f2a83ffc20c995a6501751", ""),
+        (2, "178fc856e785279d9c98723ceb45e30f01186ce6dbdb07f65e2eccde9b905052", ""),
+        (3, "8705a21002f236e099c772a5a4cb8dc343c8f4c69e3a3c13ff951c75e0e50bfe", ""),
     ];
 
     #[test]

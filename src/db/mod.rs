@@ -12,6 +12,9 @@
 mod arg;
 mod connect;
 mod error;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fault;
 mod migrate;
 pub mod migrations;
 mod row;

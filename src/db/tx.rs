@@ -27,6 +27,7 @@ enum Inner {
 }
 
 pub(super) async fn begin(db: &Db) -> Result<Tx, DbError> {
+    cut_here(|| "begin a transaction".to_owned())?;
     let begun = match db {
         Db::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Inner::Sqlite),
         Db::Postgres { pool } => {
@@ -38,6 +39,17 @@ pub(super) async fn begin(db: &Db) -> Result<Tx, DbError> {
         Ok(inner) => Ok(Tx { inner, failed: None }),
         Err(error) => Err(from_sqlx("begin a transaction".to_owned(), error)),
     }
+}
+
+/// Where a test wants the connection cut; see `db::fault`. Nothing in release builds.
+#[cfg(debug_assertions)]
+fn cut_here(operation: impl Fn() -> String) -> Result<(), DbError> {
+    super::fault::count(operation)
+}
+
+#[cfg(not(debug_assertions))]
+fn cut_here(_operation: impl Fn() -> String) -> Result<(), DbError> {
+    Ok(())
 }
 
 impl Tx {
@@ -90,14 +102,22 @@ impl Tx {
     /// The next number of the counter `name`: 1, 2, 3… Numbers of transactions that roll back are
     /// given again.
     pub async fn next_counter(&mut self, name: &str) -> Result<i64, DbError> {
-        let (value,): (i64,) = self
+        self.next_counters(name, 1).await
+    }
+
+    /// The next `count` numbers of the counter `name`, in a row; answers the first of them.
+    ///
+    /// On PostgreSQL the counter's row is locked until the end of the transaction, so take numbers
+    /// late in it, and of several counters in the order of their names.
+    pub async fn next_counters(&mut self, name: &str, count: u32) -> Result<i64, DbError> {
+        let (last,): (i64,) = self
             .one(
-                "INSERT INTO counters (name, value) VALUES ($1, 1) \
-                 ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value",
-                vec![Arg::from(name)],
+                "INSERT INTO counters (name, value) VALUES ($1, $2) ON CONFLICT (name) \
+                 DO UPDATE SET value = counters.value + excluded.value RETURNING value",
+                vec![Arg::from(name), Arg::from(count)],
             )
             .await?;
-        Ok(value)
+        Ok(last + 1 - i64::from(count))
     }
 
     /// Makes the transaction's changes durable and visible.
@@ -137,7 +157,7 @@ impl Tx {
             Some(failed) => {
                 Err(DbError::Aborted { operation: operation(), failed: failed.clone() })
             }
-            None => Ok(()),
+            None => cut_here(operation),
         }
     }
 

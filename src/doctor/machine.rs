@@ -9,7 +9,9 @@ use nix::sys::statvfs::statvfs;
 use super::{Findings, Visit};
 use crate::client::{Client, ClientError};
 use crate::clock::{Clock as _, Millis, SystemClock};
+use crate::config::Config;
 use crate::lock::InstanceLock;
+use crate::steps::library;
 use crate::{daemon, tool, uv};
 
 const PROGRAM_LIMIT_MS: u64 = 20_000;
@@ -45,7 +47,38 @@ pub(super) async fn examine(visit: &Visit<'_>, found: &mut Findings, tell: &dyn 
     inotify(found);
     systemd(found, visit.env);
     cgroup(found);
+    content(found, visit.config);
     clock(found, SystemClock.now());
+}
+
+/// The user's folders of step workflows, read as the daemon would read them.
+fn content(found: &mut Findings, config: &Config) {
+    for folder in config.contents.iter().map(|content| &content.path) {
+        let place = folder.display();
+        if !folder.is_dir() {
+            found.warn(
+                "content",
+                format!("{place} is no folder; the daemon goes on without it"),
+                "make it, or take its [[content]] entry out of the configuration",
+            );
+            continue;
+        }
+        let checked = library::check(folder);
+        match checked.problems.iter().filter(|problem| problem.fatal).count() {
+            0 => found.ok(
+                "content",
+                format!(
+                    "{place}: {} agents, {} rules, {} workflows",
+                    checked.agents, checked.rules, checked.workflows
+                ),
+            ),
+            count => found.warn(
+                "content",
+                format!("{place}: {count} problems; what they are in cannot be used"),
+                format!("`adwd content check {place}` names them by file and line"),
+            ),
+        }
+    }
 }
 
 fn folders(visit: &Visit<'_>, found: &mut Findings) {

@@ -13,7 +13,7 @@ use super::error::ToolError;
 use crate::clock::Millis;
 
 /// What an argument may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// An identifier: a string, or a whole number that stands for its digits.
     Id,
@@ -29,6 +29,11 @@ pub enum Kind {
     List,
     /// A moment: RFC 3339, or epoch milliseconds.
     Moment,
+    /// A finite number.
+    Number,
+    /// Structured data of the form that the schema shows; what is inside is checked by the slice
+    /// that takes it. Text that holds such JSON is taken too: some models quote what they nest.
+    Json(fn() -> Value),
 }
 
 /// One argument of a tool.
@@ -84,6 +89,8 @@ fn field_schema(field: &Field) -> Value {
         Kind::Int(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Word(words) => json!({ "type": "string", "enum": words }),
         Kind::List => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Number => json!({ "type": "number" }),
+        Kind::Json(schema) => schema(),
     };
     if let Value::Object(object) = &mut schema {
         object.insert("description".to_owned(), json!(field.about));
@@ -103,6 +110,7 @@ enum Checked {
     Flag(bool),
     Int(i64),
     List(Vec<String>),
+    Json(Value),
 }
 
 impl Args {
@@ -163,6 +171,30 @@ impl Args {
         self.int(name).and_then(|n| u32::try_from(n).ok())
     }
 
+    /// A number, as it was written.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<serde_json::Number> {
+        match self.values.get(name) {
+            Some(Checked::Json(Value::Number(number))) => Some(number.clone()),
+            _ => None,
+        }
+    }
+
+    /// Structured data.
+    #[must_use]
+    pub fn json(&self, name: &str) -> Option<&Value> {
+        match self.values.get(name) {
+            Some(Checked::Json(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether the argument was given.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     /// A list.
     #[must_use]
     pub fn list(&self, name: &str) -> Option<Vec<String>> {
@@ -184,6 +216,8 @@ fn check(field: &Field, value: &Value) -> Result<Checked, ToolError> {
         }
         Kind::List => list_of(value).map(Checked::List),
         Kind::Moment => moment_of(value).map(Checked::Int),
+        Kind::Number => number_of(value).map(Checked::Json),
+        Kind::Json(schema) => json_of(value, &schema()).map(Checked::Json),
     };
     checked.ok_or_else(|| {
         let expected = expected(field.kind);
@@ -205,6 +239,8 @@ fn expected(kind: Kind) -> String {
         Kind::Moment => {
             "RFC 3339 such as \"2026-11-21T09:00:00Z\", or milliseconds since 1970".to_owned()
         }
+        Kind::Number => "a number".to_owned(),
+        Kind::Json(schema) => format!("an {}", json_type(&schema())),
     }
 }
 
@@ -256,6 +292,34 @@ fn list_of(value: &Value) -> Option<Vec<String>> {
 
 fn moment_of(value: &Value) -> Option<i64> {
     int_of(value).or_else(|| value.as_str().and_then(Millis::parse_rfc3339).map(|at| at.0))
+}
+
+/// A number, or text that is one.
+fn number_of(value: &Value) -> Option<Value> {
+    match value {
+        Value::Number(_) => Some(value.clone()),
+        Value::String(text) => {
+            serde_json::from_str::<serde_json::Number>(text.trim()).ok().map(Value::Number)
+        }
+        _ => None,
+    }
+}
+
+/// The JSON type that a schema asks for.
+fn json_type(schema: &Value) -> &str {
+    schema.get("type").and_then(Value::as_str).unwrap_or("object")
+}
+
+fn json_of(value: &Value, schema: &Value) -> Option<Value> {
+    let fits = |value: &Value| match json_type(schema) {
+        "array" => value.is_array(),
+        _ => value.is_object(),
+    };
+    if fits(value) {
+        return Some(value.clone());
+    }
+    let quoted = value.as_str().and_then(|text| serde_json::from_str(text).ok());
+    quoted.filter(fits)
 }
 
 fn unknown_argument(tool: &str, name: &str, fields: &[Field]) -> ToolError {
@@ -328,7 +392,13 @@ mod tests {
         may("phases", Kind::List, "which"),
         may("since", Kind::Moment, "when"),
         may("model", Kind::Text, "model"),
+        may("score", Kind::Number, "score"),
+        may("output", Kind::Json(output_schema), "output"),
     ];
+
+    fn output_schema() -> Value {
+        json!({ "type": "object", "properties": { "summary": { "type": "string" } } })
+    }
 
     fn read(value: Value) -> Result<Args, ToolError> {
         Args::read("t", FIELDS, value.as_object().unwrap())
@@ -403,6 +473,27 @@ mod tests {
             assert!(error.message.contains("expected"), "{bad}: {error:?}");
         }
         assert_eq!(read(json!({ "issue_number": 1, "since": 5 })).unwrap().int("since"), Some(5));
+    }
+
+    #[test]
+    fn numbers_and_structured_data_are_kept_as_they_were_written() {
+        let args = read(json!({
+            "issue_number": 1, "score": 79.95, "output": { "summary": "s", "odd": [1] },
+        }))
+        .unwrap();
+        assert_eq!(args.number("score").unwrap().to_string(), "79.95");
+        assert_eq!(args.json("output"), Some(&json!({ "summary": "s", "odd": [1] })));
+        let quoted = read(json!({ "issue_number": 1, "score": " 80 ", "output": "{\"a\":1}" }));
+        let quoted = quoted.unwrap();
+        assert_eq!(quoted.json("output"), Some(&json!({ "a": 1 })));
+        assert_eq!(quoted.number("score").unwrap().as_i64(), Some(80));
+        for bad in [
+            json!({ "issue_number": 1, "score": "high" }),
+            json!({ "issue_number": 1, "output": "done" }),
+            json!({ "issue_number": 1, "output": [1] }),
+        ] {
+            assert!(read(bad.clone()).unwrap_err().message.contains("expected"), "{bad}");
+        }
     }
 
     #[test]

@@ -18,6 +18,15 @@ pub const UPDATED_GAP_MS: i64 = 250;
 pub const LIST_CHANGED_GAP_MS: i64 = 1_000;
 /// Runs in the resource list; the rest is reached through templates.
 pub const LISTED_RUNS_COUNT: u32 = 20;
+/// Open executions of step workflows in the resource list.
+pub const LISTED_EXECUTIONS_COUNT: u32 = 50;
+/// Workflows in the resource list, and prompts that start one; the rest is reached by name.
+pub const LISTED_WORKFLOWS_COUNT: usize = 500;
+/// Things that are looked through for a completion, newest first.
+pub const COMPLETED_COUNT: u32 = 1_000;
+/// Content of artifacts that a list of seed 001 carries along; the rest is read one by one. Escaped
+/// twice (JSON in JSON) it may be four times as long, and clients read 16 MiB at most.
+pub const INLINE_CONTENT_BYTES: i64 = 2 << 20;
 /// Values in one completion, set by the protocol.
 pub const COMPLETION_COUNT: usize = 100;
 /// Resources one connection or stream may watch.
@@ -26,10 +35,11 @@ pub const WATCHED_COUNT: usize = 256;
 pub const STREAMS_COUNT: usize = 256;
 /// Connections to the unix socket at once.
 pub const UNIX_CONNECTIONS_COUNT: usize = 256;
-/// One message over the socket.
-pub const MESSAGE_MAX_BYTES: usize = 1 << 20;
+/// One message over the socket: an output of a step at its bound (4 MiB) fits with its escapes, and
+/// one beyond it is refused by name and not by a torn connection.
+pub const MESSAGE_MAX_BYTES: usize = 12 << 20;
 /// One request body over HTTP.
-pub const BODY_MAX_BYTES: usize = 1 << 20;
+pub const BODY_MAX_BYTES: usize = MESSAGE_MAX_BYTES;
 /// A comment keeps idle event streams open this often.
 pub const SSE_KEEP_ALIVE: Duration = Duration::from_millis(15_000);
 /// After a stop was asked for: streams and waits get this long to end with a result.
@@ -52,9 +62,11 @@ pub const SUMMARY_RUNS_COUNT: u32 = 50;
 pub const CALL_ID_MAX_CHARS: usize = 200;
 /// A string argument longer than this is refused before it goes anywhere.
 pub const ARGUMENT_MAX_CHARS: usize = 4_096;
-/// Entries of a list argument.
-pub const ARGUMENT_LIST_COUNT: usize = 32;
-/// How long a client may keep lists of tools and prompts, which change with the program only.
-pub const STATIC_TTL_MS: u64 = 60_000;
+/// Entries of a list argument: the paths that a step refers to can be many.
+pub const ARGUMENT_LIST_COUNT: usize = 200;
+/// How long a client may keep lists of tools and templates, which change with the program only.
+pub const STATIC_TTL_MS: u64 = 300_000;
+/// How long a client may keep personas, rules and workflows, which change when a file is edited.
+pub const CONTENT_TTL_MS: u64 = 300_000;
 /// How long a client may keep what a run's resource said.
 pub const LIVE_TTL_MS: u64 = 500;

@@ -1,50 +1,34 @@
-//! Completion of the arguments of prompts and templates.
+//! Completion of the arguments of prompts and templates, of every family.
 
 use rmcp::ErrorData;
-use rmcp::model::{CompleteRequestParams, CompleteResult, CompletionInfo, Reference};
+use rmcp::model::{CompleteRequestParams, CompleteResult, CompletionInfo};
 
 use super::bounds::COMPLETION_COUNT;
 use super::error::ToolError;
-use super::prompts;
-use super::resources::{LOG_TEMPLATE, RUN_TEMPLATE, STATE_TEMPLATE};
-use super::tools::STATUS_WORDS;
-use crate::runs::{Runs, RunsError};
+use super::runs::completion as runs;
+use super::server::AdwServer;
+use super::steps::completion as steps;
+use super::steps::resources::protocol;
 
-/// Values that begin with what was typed.
+/// Values that begin with what was typed. What does not exist has nothing to complete; an empty
+/// list is the answer every client takes.
 pub async fn complete(
-    runs: &Runs,
+    server: &AdwServer,
     request: &CompleteRequestParams,
 ) -> Result<CompleteResult, ErrorData> {
-    // What does not exist has nothing to complete; an empty list is the answer every client takes.
-    if !exists(&request.r#ref) {
-        return told(Vec::new());
+    let values = runs::complete(server.runs(), request)
+        .await
+        .map_err(|error| ToolError::from(error).into_protocol())?;
+    if let Some(values) = values {
+        return told(values);
     }
-    let typed = request.argument.value.as_str();
-    let values = match request.argument.name.as_str() {
-        // One more than may be told, to know whether there are more.
-        "adw_id" => ids(runs, typed).await.map_err(|e| ToolError::from(e).into_protocol())?,
-        "phase" | "from_phase" => begin(runs.phase_names(), typed),
-        "status" | "status_filter" => {
-            begin(STATUS_WORDS.iter().map(|word| (*word).to_owned()).collect(), typed)
-        }
-        "project" => {
-            let projects = runs.projects().await.map_err(|e| ToolError::from(e).into_protocol())?;
-            begin(projects.into_iter().map(|project| project.name).collect(), typed)
-        }
-        _ => Vec::new(),
-    };
-    told(values)
+    let values = steps::complete(server.steps(), server.runs(), request).await;
+    told(values.map_err(|error| protocol(&error))?.unwrap_or_default())
 }
 
-async fn ids(runs: &Runs, typed: &str) -> Result<Vec<String>, RunsError> {
-    match runs.complete_ids(typed, COMPLETION_COUNT + 1).await {
-        // What cannot begin an id begins none.
-        Err(RunsError::Invalid { .. }) => Ok(Vec::new()),
-        other => other,
-    }
-}
-
-fn begin(mut values: Vec<String>, typed: &str) -> Vec<String> {
+/// The values that begin so.
+#[must_use]
+pub fn begin(mut values: Vec<String>, typed: &str) -> Vec<String> {
     values.retain(|value| value.starts_with(typed));
     values
 }
@@ -58,16 +42,6 @@ fn told(mut values: Vec<String>) -> Result<CompleteResult, ErrorData> {
     Ok(CompleteResult::new(info))
 }
 
-fn exists(reference: &Reference) -> bool {
-    if let Some(name) = reference.as_prompt_name() {
-        prompts::NAMES.contains(&name)
-    } else if let Some(uri) = reference.as_resource_uri() {
-        [RUN_TEMPLATE, STATE_TEMPLATE, LOG_TEMPLATE].contains(&uri)
-    } else {
-        false
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,13 +53,5 @@ mod tests {
         assert_eq!((result.values.len(), result.has_more), (COMPLETION_COUNT, Some(true)));
         let few = told(vec!["a".to_owned()]).unwrap().completion;
         assert_eq!((few.total, few.has_more), (Some(1), Some(false)));
-    }
-
-    #[test]
-    fn only_what_exists_is_completed() {
-        assert!(exists(&Reference::for_prompt("diagnose_run")));
-        assert!(exists(&Reference::for_resource(LOG_TEMPLATE)));
-        assert!(!exists(&Reference::for_prompt("nope")));
-        assert!(!exists(&Reference::for_resource("adw://x/{y}")));
     }
 }

@@ -128,7 +128,8 @@ pub fn pretty(value: &Value) -> String {
 }
 
 /// An error with all its sources, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -1,8 +1,10 @@
 //! The MCP layer: one handler for every transport, in every revision of the protocol.
 //!
 //! Only this folder names rmcp's server. Below it nobody knows MCP; what is here knows neither
-//! SQL nor processes, only [`crate::runs::Runs`] and plain data.
+//! SQL nor processes, only the slices' handles ([`crate::runs::Runs`], [`crate::steps::Steps`]) and
+//! plain data.
 
+pub mod address;
 pub mod args;
 pub mod bounds;
 pub mod caller;
@@ -10,14 +12,13 @@ pub mod completion;
 pub mod error;
 pub mod prompts;
 pub mod resources;
+pub mod runs;
 pub mod schema;
 pub mod server;
+pub mod steps;
 pub mod subscriptions;
-pub mod tasks;
 pub mod tools;
-pub mod tools_runs;
 pub mod transport;
-pub mod wait;
 
 pub use server::{AdwServer, McpDeps};
 pub use transport::{HttpConfig, bridge, http_router, http_router_of, serve_http, serve_unix};

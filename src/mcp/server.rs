@@ -20,21 +20,27 @@ use super::args::{clip, nearest};
 use super::bounds::{STATIC_TTL_MS, STREAMS_COUNT};
 use super::caller::caller;
 use super::error::ToolError;
-use super::resources::RunUri;
+use super::runs::tasks;
 use super::subscriptions::{Watched, acceptable, pump};
-use super::tools::{Catalogue, TOOLS};
-use super::{completion, prompts, resources, tasks, tools_runs};
+use super::tools::{self, Catalogue, Family, ToolDef};
+use super::{completion, prompts, resources, runs, steps};
 use crate::auth::{Action, Principal, Transport};
 use crate::clock::Clock;
+use crate::config::ToolNames;
 use crate::runs::Runs;
+use crate::steps::Steps;
 
 /// What the layer is made from.
 #[derive(Clone)]
 pub struct McpDeps {
     /// The runs slice.
     pub runs: Runs,
+    /// The slice of step workflows. Both send their changes through one [`crate::changes::Changes`].
+    pub steps: Steps,
     /// Whether the tools that start runs are offered at all.
     pub trigger_tools_enabled: bool,
+    /// Under which names tools with an alias are listed.
+    pub tool_names: ToolNames,
     /// The program's version, for clients.
     pub version: &'static str,
     /// Where "a week ago" is counted from.
@@ -47,7 +53,12 @@ const INSTRUCTIONS: &str = "adwd turns an issue number into a reviewed branch an
     adw_id; wait_adw_workflow waits for it in steps of at most 50 s; get_adw_state tells where it \
     stands and why it failed, get_adw_logs what it printed. Runs go on when you stop waiting or \
     disconnect. Errors come as {\"error\": {code, message, hint}}: do what the hint says. Before \
-    you trigger again, look at list_adw_workflows: an issue has one active run at a time.";
+    you trigger again, look at list_adw_workflows: an issue has one active run at a time.\n\n\
+    It also leads you through step workflows, in which the work is yours: \
+    midex://workflow/available_workflows lists them, workflow_start hands out the first step (a \
+    persona to work as, limits, a token), workflow_next_step takes the output in and hands out the \
+    next until workflow_state is completed, workflow_control pauses, resumes, approves and ends. \
+    These tools say {success: false, code, error, hint} when they refuse.";
 
 /// The handler of one connection (unix socket) or one request (HTTP).
 #[derive(Clone)]
@@ -71,7 +82,7 @@ impl AdwServer {
     #[must_use]
     pub fn new(deps: McpDeps, stopping: CancellationToken) -> AdwServer {
         let shared = Shared {
-            catalogue: Catalogue::new(deps.trigger_tools_enabled),
+            catalogue: Catalogue::new(deps.trigger_tools_enabled, deps.tool_names),
             deps,
             streams: Arc::new(Semaphore::new(STREAMS_COUNT)),
             stopping,
@@ -95,6 +106,14 @@ impl AdwServer {
         &self.shared.deps.runs
     }
 
+    pub(super) fn steps(&self) -> &Steps {
+        &self.shared.deps.steps
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.shared.deps.clock.as_ref()
+    }
+
     pub(super) fn principal(&self) -> &Principal {
         &self.principal
     }
@@ -114,7 +133,7 @@ impl AdwServer {
         })
     }
 
-    fn tool(&self, name: &str) -> Result<&'static super::tools::ToolDef, Refused> {
+    fn tool(&self, name: &str) -> Result<&'static ToolDef, Refused> {
         let Some((def, _)) = self.shared.catalogue.find(name) else {
             return Err(self.unknown_tool(name));
         };
@@ -129,7 +148,7 @@ impl AdwServer {
     }
 
     fn unknown_tool(&self, name: &str) -> Refused {
-        if TOOLS.iter().any(|def| def.name == name) {
+        if tools::named(name).is_some() {
             return Refused::Tool(ToolError::new(
                 "disabled",
                 format!("{name} is switched off: this daemon starts no runs over MCP"),
@@ -150,6 +169,17 @@ enum Refused {
     Protocol(ErrorData),
 }
 
+/// A refusal in the form that the tool's schema gives it.
+fn refusal(request: &CallToolRequestParams, error: ToolError) -> CallToolResponse {
+    tracing::debug!(tool = %request.name, code = %error.code, "a tool refused");
+    match tools::named(&request.name) {
+        Some(def) if def.family == Family::Steps => {
+            steps::calls::refusal(def, request.arguments.as_ref(), error).into()
+        }
+        _ => error.into_result().into(),
+    }
+}
+
 /// All lists fit on one page, so no cursor was ever given out.
 fn first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
     match request.and_then(|request| request.cursor) {
@@ -166,6 +196,7 @@ impl ServerHandler for AdwServer {
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
             .enable_prompts()
+            .enable_prompts_list_changed()
             .enable_completions()
             .enable_resources()
             .enable_resources_subscribe()
@@ -174,7 +205,9 @@ impl ServerHandler for AdwServer {
             .build();
         let info = Implementation::new("adwd", self.shared.deps.version)
             .with_title("ADW daemon")
-            .with_description("Issue numbers become reviewed branches and pull requests");
+            .with_description(
+                "Issue numbers become reviewed branches and pull requests; workflows step by step",
+            );
         ServerConfig::new(capabilities).with_server_info(info).with_instructions(INSTRUCTIONS)
     }
 
@@ -187,11 +220,14 @@ impl ServerHandler for AdwServer {
     ) -> Result<InitializeResult, ErrorData> {
         context.peer.set_peer_info(request.clone());
         let mut info = self.negotiate_initialize(&request)?;
-        if self.principal.transport == Transport::Http
-            && let Some(resources) = info.capabilities.resources.as_mut()
-        {
-            resources.subscribe = None;
-            resources.list_changed = None;
+        if self.principal.transport == Transport::Http {
+            if let Some(resources) = info.capabilities.resources.as_mut() {
+                resources.subscribe = None;
+                resources.list_changed = None;
+            }
+            if let Some(prompts) = info.capabilities.prompts.as_mut() {
+                prompts.list_changed = None;
+            }
         }
         Ok(info)
     }
@@ -227,14 +263,17 @@ impl ServerHandler for AdwServer {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let answer = match self.tool(&request.name) {
-            Ok(def) => tools_runs::call(self, def, &request, &context).await,
+            Ok(def) => match def.family {
+                Family::Runs => runs::calls::call(self, def, &request, &context).await,
+                Family::Steps => {
+                    let arguments = request.arguments.as_ref();
+                    return Ok(steps::calls::call(self.steps(), def, arguments).await.into());
+                }
+            },
             Err(Refused::Tool(error)) => Err(error),
             Err(Refused::Protocol(error)) => return Err(error),
         };
-        Ok(answer.unwrap_or_else(|error| {
-            tracing::debug!(tool = %request.name, code = %error.code, "a tool refused");
-            error.into_result().into()
-        }))
+        Ok(answer.unwrap_or_else(|error| refusal(&request, error)))
     }
 
     async fn list_resources(
@@ -243,7 +282,7 @@ impl ServerHandler for AdwServer {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         first_page(request)?;
-        resources::list(self.runs()).await
+        resources::list(self).await
     }
 
     async fn list_resource_templates(
@@ -260,7 +299,7 @@ impl ServerHandler for AdwServer {
         request: ReadResourceRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        Ok(resources::read(self.runs(), &request.uri).await?.into())
+        Ok(resources::read(self, &request.uri).await?.into())
     }
 
     async fn list_prompts(
@@ -269,7 +308,7 @@ impl ServerHandler for AdwServer {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
         first_page(request)?;
-        Ok(prompts::list())
+        prompts::list(self).await
     }
 
     async fn get_prompt(
@@ -277,7 +316,7 @@ impl ServerHandler for AdwServer {
         request: GetPromptRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        Ok(prompts::get(self.runs(), self.shared.deps.clock.as_ref(), &request).await?.into())
+        Ok(prompts::get(self, &request).await?.into())
     }
 
     async fn complete(
@@ -285,7 +324,7 @@ impl ServerHandler for AdwServer {
         request: CompleteRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        completion::complete(self.runs(), &request).await
+        completion::complete(self, &request).await
     }
 
     fn accepted_subscription_filter(
@@ -300,7 +339,7 @@ impl ServerHandler for AdwServer {
         let _place = self.place().map_err(ToolError::into_protocol)?;
         let watched = Watched::of(context.accepted());
         tokio::select! {
-            () = pump(self.runs(), &watched, context.sink(), self.stopping()) => {}
+            () = pump(self, &watched, context.sink(), self.stopping()) => {}
             () = context.cancelled() => {}
         }
         Ok(())
@@ -315,7 +354,7 @@ impl ServerHandler for AdwServer {
         let stop = self.gone.child_token();
         tokio::spawn(async move {
             tokio::select! {
-                () = pump(server.runs(), &server.watched, &peer, &stop) => {}
+                () = pump(&server, &server.watched, &peer, &stop) => {}
                 () = server.stopping().cancelled() => {}
             }
         });
@@ -327,9 +366,7 @@ impl ServerHandler for AdwServer {
         request: SubscribeRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        // What is not ours never changes: promising to tell of it is an easy promise.
-        let added = RunUri::parse(&request.uri).is_none_or(|uri| self.watched.add(uri));
-        added.then_some(()).ok_or_else(|| {
+        self.watched.add(&request.uri).then_some(()).ok_or_else(|| {
             ErrorData::invalid_params("too many resources are watched; unsubscribe some", None)
         })
     }
@@ -340,9 +377,7 @@ impl ServerHandler for AdwServer {
         request: UnsubscribeRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        if let Some(uri) = RunUri::parse(&request.uri) {
-            self.watched.remove(&uri);
-        }
+        self.watched.remove(&request.uri);
         Ok(())
     }
 

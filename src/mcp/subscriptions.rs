@@ -5,34 +5,36 @@
 //! has come.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rmcp::model::{ResourceUpdatedNotificationParam, SubscriptionFilter};
+use rmcp::model::{Prompt, Resource, ResourceUpdatedNotificationParam, SubscriptionFilter};
 use rmcp::service::SubscriptionSink;
-use rmcp::{Peer, RoleServer};
+use rmcp::{ErrorData, Peer, RoleServer};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::address::{Address, may_change_list, may_change_prompts};
 use super::bounds::{LIST_CHANGED_GAP_MS, UPDATED_GAP_MS, WATCHED_COUNT};
-use super::resources::{self, RunUri};
+use super::server::AdwServer;
+use super::{prompts, resources};
 use crate::changes::Changed;
-use crate::runs::Runs;
 
-/// What one client watches.
+/// What one client watches. The addresses are kept as the client wrote them: it knows a notice by
+/// the very text it subscribed with.
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
-    uris: Arc<Mutex<BTreeSet<RunUri>>>,
+    uris: Arc<Mutex<BTreeMap<String, Address>>>,
     list: bool,
+    prompts: bool,
 }
 
 impl Watched {
-    /// A client that hears of changes of the list, and of resources it asks for later.
+    /// A client that hears of changes of the lists, and of resources it asks for later.
     #[must_use]
     pub fn list() -> Watched {
-        Watched { list: true, ..Watched::default() }
+        Watched { list: true, prompts: true, ..Watched::default() }
     }
 
     /// What an accepted filter asks for.
@@ -40,46 +42,46 @@ impl Watched {
     pub fn of(filter: &SubscriptionFilter) -> Watched {
         let uris = filter.resource_subscriptions.iter().flatten();
         Watched {
-            uris: Arc::new(Mutex::new(uris.filter_map(|uri| RunUri::parse(uri)).collect())),
+            uris: Arc::new(Mutex::new(
+                uris.filter_map(|uri| Some((uri.clone(), Address::parse(uri).ok()?))).collect(),
+            )),
             list: filter.resources_list_changed == Some(true),
+            prompts: filter.prompts_list_changed == Some(true),
         }
     }
 
-    /// Watches one more; false where it watches too many already.
+    /// Watches one more; false where it watches too many already. What is not ours never changes:
+    /// promising to tell of it is an easy promise.
     #[must_use]
-    pub fn add(&self, uri: RunUri) -> bool {
+    pub fn add(&self, uri: &str) -> bool {
+        let Ok(address) = Address::parse(uri) else { return true };
         let mut uris = self.uris();
         uris.len() < WATCHED_COUNT && {
-            uris.insert(uri);
+            uris.insert(uri.to_owned(), address);
             true
         }
     }
 
     /// Watches one less.
-    pub fn remove(&self, uri: &RunUri) {
+    pub fn remove(&self, uri: &str) {
         self.uris().remove(uri);
     }
 
     /// The notices that a change may call for.
     fn touched(&self, changed: &Changed) -> Vec<Notice> {
         let uris = self.uris();
-        let of = |pick: &dyn Fn(&RunUri) -> bool| {
-            uris.iter().filter(|uri| pick(uri)).cloned().map(Notice::Updated).collect()
-        };
-        let (mut touched, list): (Vec<Notice>, bool) = match changed {
-            Changed::Run(id) => (of(&|uri| uri.shows(id)), true),
-            Changed::Queue => (of(&|uri| *uri == RunUri::Runs), false),
-            Changed::Project(_) => (Vec::new(), true),
-            Changed::Lagged => (of(&|_| true), true),
-            Changed::Execution(_) | Changed::Writing(_) => (Vec::new(), false),
-        };
-        if list && self.list {
+        let shown = uris.iter().filter(|(_, address)| address.shows(changed));
+        let mut touched: Vec<Notice> = shown.map(|(uri, _)| Notice::Updated(uri.clone())).collect();
+        if self.list && may_change_list(changed) {
             touched.push(Notice::List);
+        }
+        if self.prompts && may_change_prompts(changed) {
+            touched.push(Notice::Prompts);
         }
         touched
     }
 
-    fn uris(&self) -> MutexGuard<'_, BTreeSet<RunUri>> {
+    fn uris(&self) -> MutexGuard<'_, BTreeMap<String, Address>> {
         // The set is whole after every statement, so a poisoned lock is as good as another.
         self.uris.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,12 +92,9 @@ impl Watched {
 pub fn acceptable(requested: &SubscriptionFilter) -> SubscriptionFilter {
     let mut accepted = SubscriptionFilter::new();
     accepted.resources_list_changed = requested.resources_list_changed;
+    accepted.prompts_list_changed = requested.prompts_list_changed;
     accepted.resource_subscriptions = requested.resource_subscriptions.as_ref().map(|uris| {
-        uris.iter()
-            .filter(|uri| RunUri::parse(uri).is_some())
-            .take(WATCHED_COUNT)
-            .cloned()
-            .collect()
+        uris.iter().filter(|uri| Address::parse(uri).is_ok()).take(WATCHED_COUNT).cloned().collect()
     });
     accepted
 }
@@ -103,17 +102,19 @@ pub fn acceptable(requested: &SubscriptionFilter) -> SubscriptionFilter {
 /// Something worth telling.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Notice {
-    /// A resource reads differently.
-    Updated(RunUri),
+    /// A resource reads differently; its address as the client wrote it.
+    Updated(String),
     /// The list of resources is another.
     List,
+    /// The list of prompts is another.
+    Prompts,
 }
 
 impl Notice {
     fn gap_ms(&self) -> i64 {
         match self {
             Notice::Updated(_) => UPDATED_GAP_MS,
-            Notice::List => LIST_CHANGED_GAP_MS,
+            Notice::List | Notice::Prompts => LIST_CHANGED_GAP_MS,
         }
     }
 }
@@ -156,8 +157,10 @@ impl Pace {
 pub trait Sink: Send + Sync {
     /// Tells that a resource reads differently.
     fn updated(&self, uri: String) -> impl Future<Output = bool> + Send;
-    /// Tells that the list is another.
+    /// Tells that the list of resources is another.
     fn list_changed(&self) -> impl Future<Output = bool> + Send;
+    /// Tells that the list of prompts is another.
+    fn prompts_changed(&self) -> impl Future<Output = bool> + Send;
 }
 
 impl Sink for SubscriptionSink {
@@ -167,6 +170,10 @@ impl Sink for SubscriptionSink {
 
     async fn list_changed(&self) -> bool {
         self.notify_resource_list_changed().await.is_ok()
+    }
+
+    async fn prompts_changed(&self) -> bool {
+        self.notify_prompt_list_changed().await.is_ok()
     }
 }
 
@@ -178,18 +185,27 @@ impl Sink for Peer<RoleServer> {
     async fn list_changed(&self) -> bool {
         self.notify_resource_list_changed().await.is_ok()
     }
+
+    async fn prompts_changed(&self) -> bool {
+        self.notify_prompt_list_changed().await.is_ok()
+    }
 }
 
 /// Tells a client of changes until `stop`, or until it is gone.
-pub async fn pump(runs: &Runs, watched: &Watched, sink: &impl Sink, stop: &CancellationToken) {
+pub async fn pump(
+    server: &AdwServer,
+    watched: &Watched,
+    sink: &impl Sink,
+    stop: &CancellationToken,
+) {
     let start = Instant::now();
     let now_ms = || i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let mut changes = runs.changes();
-    let mut listed = if watched.list { listed(runs).await } else { Vec::new() };
+    let mut changes = server.runs().changes();
+    let mut known = Known::look(server, watched).await;
     let mut pace = Pace::default();
     loop {
         for notice in pace.take(now_ms()) {
-            if !tell(runs, sink, notice, &mut listed).await {
+            if !tell(server, sink, notice, &mut known).await {
                 return;
             }
         }
@@ -220,29 +236,53 @@ fn wait_ms(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
-async fn tell(runs: &Runs, sink: &impl Sink, notice: Notice, known: &mut Vec<String>) -> bool {
-    match notice {
-        Notice::Updated(uri) => sink.updated(uri.to_string()).await,
-        Notice::List => {
-            // Most changes are of runs that are listed already; clients read the whole list
-            // again on each notice, so it is sent only where the list is another.
-            let now = listed(runs).await;
-            if now == *known {
-                return true;
-            }
-            *known = now;
-            sink.list_changed().await
+/// The lists as the client knows them.
+///
+/// Most changes are of what is listed already; clients read a whole list again on each notice, so
+/// it is sent only where the list is another.
+struct Known {
+    resources: Vec<Resource>,
+    prompts: Vec<Prompt>,
+}
+
+impl Known {
+    async fn look(server: &AdwServer, watched: &Watched) -> Known {
+        let mut known = Known { resources: Vec::new(), prompts: Vec::new() };
+        if watched.list {
+            known.resources_changed(server).await;
         }
+        if watched.prompts {
+            known.prompts_changed(server).await;
+        }
+        known
+    }
+
+    async fn resources_changed(&mut self, server: &AdwServer) -> bool {
+        is_another(&mut self.resources, resources::listed(server).await)
+    }
+
+    async fn prompts_changed(&mut self, server: &AdwServer) -> bool {
+        is_another(&mut self.prompts, prompts::listed(server).await)
     }
 }
 
-async fn listed(runs: &Runs) -> Vec<String> {
-    match resources::recent(runs).await {
-        Ok(recent) => recent.into_iter().map(|run| run.adw_id).collect(),
-        Err(error) => {
-            tracing::warn!(%error, "the list of recent runs cannot be read");
-            Vec::new()
-        }
+/// Keeps the list as it now is. One that cannot be read may be another.
+fn is_another<T: PartialEq>(known: &mut Vec<T>, now: Result<Vec<T>, ErrorData>) -> bool {
+    let now = now.unwrap_or_else(|error| {
+        tracing::warn!(error = %error.message, "a list cannot be read");
+        Vec::new()
+    });
+    let is_another = now != *known;
+    *known = now;
+    is_another
+}
+
+/// False where nobody is there any more.
+async fn tell(server: &AdwServer, sink: &impl Sink, notice: Notice, known: &mut Known) -> bool {
+    match notice {
+        Notice::Updated(uri) => sink.updated(uri).await,
+        Notice::List => !known.resources_changed(server).await || sink.list_changed().await,
+        Notice::Prompts => !known.prompts_changed(server).await || sink.prompts_changed().await,
     }
 }
 
@@ -260,24 +300,41 @@ mod tests {
     fn a_change_touches_what_shows_the_run() {
         let watched = Watched::list();
         for uri in ["adw://runs", "adw://runs/a", "adw://runs/a/log/plan", "adw://runs/b/state"] {
-            assert!(watched.add(RunUri::parse(uri).unwrap()));
+            assert!(watched.add(uri));
         }
         assert_eq!(watched.touched(&Changed::Run(run("a"))).len(), 4);
         assert_eq!(watched.touched(&Changed::Run(run("c"))).len(), 2);
-        assert_eq!(watched.touched(&Changed::Lagged).len(), 5);
-        assert_eq!(watched.touched(&Changed::Queue), [Notice::Updated(RunUri::Runs)]);
+        assert_eq!(watched.touched(&Changed::Lagged).len(), 6);
+        assert_eq!(watched.touched(&Changed::Queue), [Notice::Updated("adw://runs".to_owned())]);
         assert!(watched.touched(&Changed::Writing("w".to_owned())).is_empty());
-        watched.remove(&RunUri::Runs);
+        watched.remove("adw://runs");
         assert!(watched.touched(&Changed::Queue).is_empty());
+    }
+
+    #[test]
+    fn an_execution_and_content_touch_what_shows_them_as_the_client_wrote_it() {
+        let watched = Watched::list();
+        let of_execution = ["current_step://e1", "midex://workflow/workflow_status/e1"];
+        for uri in of_execution.into_iter().chain(["workflow-status://e2", "persona://default"]) {
+            assert!(watched.add(uri));
+        }
+        let mut expected: Vec<Notice> =
+            of_execution.map(|uri| Notice::Updated(uri.to_owned())).into();
+        expected.push(Notice::List);
+        assert_eq!(watched.touched(&Changed::Execution("e1".to_owned())), expected);
+        let persona = Notice::Updated("persona://default".to_owned());
+        let expected = [persona, Notice::List, Notice::Prompts];
+        assert_eq!(watched.touched(&Changed::Content), expected);
     }
 
     #[test]
     fn the_number_of_watched_resources_is_bounded() {
         let watched = Watched::default();
         for n in 0..WATCHED_COUNT {
-            assert!(watched.add(RunUri::Run(run(&format!("r{n}")))));
+            assert!(watched.add(&format!("adw://runs/r{n}")));
         }
-        assert!(!watched.add(RunUri::Runs));
+        assert!(!watched.add("adw://runs"));
+        assert!(watched.add("file:///x"), "what is not ours takes no place");
         let uris = (0..WATCHED_COUNT * 2).map(|n| format!("adw://runs/r{n}"));
         let asked = SubscriptionFilter::builder()
             .tools_list_changed()
@@ -313,7 +370,7 @@ mod tests {
             for (step, mark) in steps {
                 now += step;
                 if mark {
-                    pace.mark(Notice::Updated(RunUri::Runs), now);
+                    pace.mark(Notice::Updated("adw://runs".to_owned()), now);
                     last_mark = Some(now);
                 }
                 if !pace.take(now).is_empty() {

@@ -59,7 +59,7 @@ pub(crate) struct Ctx {
     drivers: Mutex<BTreeMap<String, Arc<Notify>>>,
     /// Beats of the supervisor, for the watchdog.
     pub beats: std::sync::atomic::AtomicU64,
-    pub hints: super::watch::Watcher,
+    pub hints: crate::watch::Watcher,
     /// Scripts whose environment was made ready, with the digest of their text.
     warm: Mutex<BTreeMap<PathBuf, u64>>,
     /// Ended runs whose worktree could not be removed, and when that was tried.
@@ -82,7 +82,7 @@ fn digest_of(text: &str) -> u64 {
 }
 
 impl Ctx {
-    pub fn new(deps: RunsDeps, hints: super::watch::Watcher) -> Ctx {
+    pub fn new(deps: RunsDeps, hints: crate::watch::Watcher) -> Ctx {
         Ctx {
             deps,
             projects: Mutex::new(BTreeMap::new()),

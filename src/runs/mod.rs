@@ -36,7 +36,6 @@ pub mod supervisor;
 pub mod tail;
 mod trigger;
 pub mod view;
-pub mod watch;
 pub mod worktree;
 
 use std::future::Future;
@@ -51,6 +50,7 @@ use crate::changes::{Changed, Subscription};
 use crate::config::ProjectConfig;
 use crate::ids::ProjectName;
 use crate::limits;
+use crate::watch::{Mode, Watcher};
 use ctx::Ctx;
 pub use ctx::RunsDeps;
 pub use error::RunsError;
@@ -70,7 +70,7 @@ impl Runs {
     /// # Errors
     /// [`RunsError::Db`].
     pub async fn start(deps: RunsDeps) -> Result<(Runs, JoinHandle<()>), RunsError> {
-        let hints = watch::Watcher::start(watch::Mode::Auto);
+        let hints = Watcher::start(Mode::Auto);
         let ctx = Arc::new(Ctx::new(deps, hints));
         ctx.load_projects().await?;
         for project in ctx.projects() {

@@ -231,12 +231,12 @@ async fn look_around(ctx: Arc<Ctx>) {
 async fn hint(ctx: Arc<Ctx>) {
     while let Some(hint) = ctx.hints.next().await {
         match hint {
-            super::watch::Hint::Path(path) => {
+            crate::watch::Hint::Path(path) => {
                 if let Some(adw_id) = ctx.run_of_path(&path) {
                     ctx.poke(&adw_id);
                 }
             }
-            super::watch::Hint::RescanAll => ctx.poke_all(),
+            crate::watch::Hint::RescanAll => ctx.poke_all(),
         }
     }
 }

@@ -24,6 +24,7 @@ fn every_command_has_help_with_an_example_and_the_long_help_tells_the_exit_codes
         "project",
         "doctor",
         "config",
+        "content",
         "demo",
         "service",
         "completions",

@@ -1,8 +1,10 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
+mod cli_content;
 mod cli_daemon;
 mod cli_settings;
 mod cli_support;
+mod cli_workflow;
 mod crash_daemon;
 mod crash_limits;
 mod crash_processes;
@@ -32,5 +34,18 @@ mod python;
 mod runs_git;
 mod runs_process;
 mod runs_sql;
+mod steps_content;
+mod steps_control;
+mod steps_crash;
+mod steps_flow;
+mod steps_limits;
+mod steps_mcp;
+mod steps_mcp_changes;
+mod steps_mcp_led;
+mod steps_mcp_resources;
+mod steps_mcp_tools;
+mod steps_shipped;
+mod steps_support;
+mod steps_tokens;
 mod support;
 mod world;

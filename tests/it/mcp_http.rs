@@ -4,6 +4,7 @@ use reqwest::{Client as Web, Response};
 use serde_json::{Value, json};
 
 use crate::mcp_support::*;
+use adwd::mcp::bounds::BODY_MAX_BYTES;
 
 async fn post(world: &World, headers: &[(&str, &str)], body: String) -> Response {
     let mut request = Web::new()
@@ -88,7 +89,7 @@ async fn modern_lists_say_how_long_they_keep_and_for_whom() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_large_or_of_another_kind_is_refused() {
     let world = World::new().await;
-    let reply = post(&world, &[], "x".repeat(2 << 20)).await;
+    let reply = post(&world, &[], "x".repeat(BODY_MAX_BYTES + 1)).await;
     assert_eq!(reply.status(), 413);
     let text = Web::new().post(&world.url).header("content-type", "text/plain").body("x");
     assert!(text.send().await.unwrap().status().is_client_error());

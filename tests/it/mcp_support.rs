@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use adwd::changes::Changes;
 use adwd::clock::SystemClock;
-use adwd::config::{Config, Flags, ProjectConfig};
+use adwd::config::{Config, Flags, ProjectConfig, StepsConfig, ToolNames};
 use adwd::db::Db;
 use adwd::ids::{OsRng, ProjectName};
 use adwd::mcp::{HttpConfig, McpDeps, http_router, serve_http, serve_unix};
 use adwd::runs::{Runs, RunsDeps};
+use adwd::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation,
     ProgressNotificationParam, ProtocolVersion, ResourceUpdatedNotificationParam,
@@ -101,13 +102,36 @@ impl ClientHandler for Ear {
     async fn on_resource_list_changed(&self, _: NotificationContext<RoleClient>) {
         self.note("list_changed".to_owned());
     }
+
+    async fn on_prompt_list_changed(&self, _: NotificationContext<RoleClient>) {
+        self.note("prompts_changed".to_owned());
+    }
 }
 
 /// A connected client.
 pub type Client = RunningService<RoleClient, Ear>;
 
-/// The server on both roads, over a real slice whose queue never moves: `max_running` is 0, so a
-/// triggered run stays queued until it is cancelled.
+/// What a world is made with.
+pub struct Options {
+    pub trigger_tools_enabled: bool,
+    pub tool_names: ToolNames,
+    /// Settings of step workflows; calls are not limited unless a test is about that.
+    pub steps: StepsConfig,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            trigger_tools_enabled: true,
+            tool_names: ToolNames::Underscore,
+            steps: StepsConfig { rate_limits: false, ..StepsConfig::default() },
+        }
+    }
+}
+
+/// The server on both roads, over real slices. The runs' queue never moves: `max_running` is 0, so
+/// a triggered run stays queued until it is cancelled. Step workflows have the content that ships
+/// and a folder of the test's own.
 pub struct World {
     pub url: String,
     pub socket: PathBuf,
@@ -115,22 +139,31 @@ pub struct World {
     /// Where every wait and every stream listens.
     pub changes: Changes,
     pub served: Vec<JoinHandle<std::io::Result<()>>>,
+    pub steps: Steps,
+    /// Content of the test's own, as users have it.
+    pub content: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 impl World {
     pub async fn new() -> World {
-        World::with(true).await
+        World::with(Options::default()).await
     }
 
-    pub async fn with(trigger_tools_enabled: bool) -> World {
+    pub async fn with(options: Options) -> World {
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
+        let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+        db.migrate(&SystemClock).await.unwrap();
         let changes = Changes::new();
-        let runs = slice(dir.path(), changes.clone(), stop.clone()).await;
+        let runs = slice(dir.path(), &db, &changes, stop.clone()).await;
+        let content = dir.path().join("content");
+        let steps = workflows(dir.path(), &db, &changes, options.steps, stop.clone()).await;
         let deps = McpDeps {
             runs,
-            trigger_tools_enabled,
+            steps: steps.clone(),
+            trigger_tools_enabled: options.trigger_tools_enabled,
+            tool_names: options.tool_names,
             version: "0.0.0-test",
             clock: Arc::new(SystemClock),
         };
@@ -143,7 +176,7 @@ impl World {
             tokio::spawn(serve_http(http, router, stop.clone())),
             tokio::spawn(serve_unix(unix, deps, stop.clone())),
         ];
-        World { url, socket, stop, changes, served, _dir: dir }
+        World { url, socket, stop, changes, served, steps, content, _dir: dir }
     }
 
     pub async fn client(&self, way: (Road, Era)) -> Client {
@@ -171,7 +204,42 @@ impl World {
     }
 }
 
-async fn slice(dir: &Path, changes: Changes, shutdown: CancellationToken) -> Runs {
+/// The content that ships.
+pub fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("automation/content")
+}
+
+async fn workflows(
+    dir: &Path,
+    db: &Db,
+    changes: &Changes,
+    config: StepsConfig,
+    shutdown: CancellationToken,
+) -> Steps {
+    let own = dir.join("content");
+    std::fs::create_dir_all(own.join("workflows")).unwrap();
+    let library = LibraryDeps {
+        db: db.clone(),
+        clock: Arc::new(SystemClock),
+        changes: changes.clone(),
+        host: "testhost".to_owned(),
+        folders: vec![shipped(), own],
+        shutdown: shutdown.clone(),
+    };
+    let deps = StepsDeps {
+        db: db.clone(),
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(OsRng),
+        changes: changes.clone(),
+        library: Library::open(library).await.unwrap(),
+        config,
+        state_dir: dir.to_path_buf(),
+        shutdown,
+    };
+    Steps::open(deps).await.unwrap().0
+}
+
+async fn slice(dir: &Path, db: &Db, changes: &Changes, shutdown: CancellationToken) -> Runs {
     let root = dir.join("repo");
     git(dir, &["init", "-q", "-b", "main", "repo"]);
     git(&root, &["commit", "-q", "--allow-empty", "-m", "first"]);
@@ -183,14 +251,12 @@ async fn slice(dir: &Path, changes: Changes, shutdown: CancellationToken) -> Run
     config.limits.max_running = 0;
     config.trigger_timeout_ms = 50;
     config.projects = vec![ProjectConfig::new(ProjectName::parse("demo").unwrap(), root)];
-    let db = Db::open(&format!("sqlite:{}", dir.join("db").display())).await.unwrap();
-    db.migrate(&SystemClock).await.unwrap();
     let deps = RunsDeps {
         config: Arc::new(config),
-        db,
+        db: db.clone(),
         clock: Arc::new(SystemClock),
         rng: Arc::new(OsRng),
-        changes,
+        changes: changes.clone(),
         exe: PathBuf::from("/nonexistent/adwd"),
         host: "testhost".to_owned(),
         automation: dir.join("automation"),

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::mcp_support::*;
+use adwd::mcp::bounds::MESSAGE_MAX_BYTES;
 
 fn line(id: u32, method: &str, params: Value) -> String {
     let mut params = params;
@@ -159,7 +160,7 @@ async fn nonsense_oversized_lines_and_late_cancels_do_not_end_a_connection() {
     let world = World::new().await;
     let mut raw = UnixStream::connect(&world.socket).await.unwrap();
     raw.write_all(line(1, "tools/list", json!({})).as_bytes()).await.unwrap();
-    let huge = "x".repeat(2 << 20) + "\n";
+    let huge = "x".repeat(MESSAGE_MAX_BYTES + 1) + "\n";
     for nonsense in ["\n", "not json\n", "[]\n", "{\"jsonrpc\":\"2.0\"}\n", huge.as_str()] {
         raw.write_all(nonsense.as_bytes()).await.unwrap();
     }

@@ -171,7 +171,12 @@ def _remaining(run: "Run") -> float | None:
 
 
 def invoke(run: "Run", role: str, prompt: str, *, cwd: str, writes: bool) -> str:
-    """Call the agent and return its reply; every failure is an AdwError. All its processes are gone then."""
+    """Call the agent and return its reply; every failure is an AdwError. All its processes are gone then.
+
+    The phase's persona, where there is one, comes before the prompt: who it is, then what to do.
+    """
+    if run.persona:
+        prompt = f"{run.persona}\n\n---\n\n{prompt}"
     talk = dialect(run.cfg.agent)
     argv = talk.argv(run.cfg, writes=writes, budget_usd=_remaining(run))
     folder = new_folder(run, role)

@@ -39,7 +39,12 @@ _KEYS: dict[str, tuple[str, str]] = {
     "check_timeout_s": ("ADW_CHECK_TIMEOUT_S", "1800"),
     "env": ("ADW_ENV", "local"),
     "cleanup_worktrees": ("ADW_CLEANUP_WORKTREES", "false"),
+    "persona": ("ADW_PERSONA", ""),
+    "persona_plan": ("ADW_PERSONA_PLAN", ""),
+    "persona_build": ("ADW_PERSONA_BUILD", ""),
+    "persona_review": ("ADW_PERSONA_REVIEW", ""),
 }
+NO_PERSONA = "none"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -77,7 +82,17 @@ class Config:
     env: str
     daemon: bool
     attempt_dir: str
+    persona: str
+    persona_plan: str
+    persona_build: str
+    persona_review: str
     notes: tuple[str, ...] = field(default=())
+
+    def persona_of(self, phase: str) -> str:
+        """Return the name of the phase's persona, empty for none: its own key, else the one for all phases."""
+        own = {"plan": self.persona_plan, "build": self.persona_build, "review": self.persona_review}
+        name = own.get(phase, "") or self.persona
+        return "" if name == NO_PERSONA else name
 
     @property
     def project(self) -> str:
@@ -239,5 +254,9 @@ def load(environ: Mapping[str, str] | None = None, cwd: str | None = None) -> Co
         env="".join(c if c.isalnum() or c in "._-" else "-" for c in value["env"]).lstrip(".") or "local",
         daemon=(env.get("ADW_DAEMON") or "") in _TRUE,
         attempt_dir=env.get("ADW_ATTEMPT_DIR") or "",
+        persona=value["persona"].strip(),
+        persona_plan=value["persona_plan"].strip(),
+        persona_build=value["persona_build"].strip(),
+        persona_review=value["persona_review"].strip(),
         notes=notes,
     )

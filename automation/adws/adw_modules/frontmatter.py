@@ -9,7 +9,8 @@ Value = str | list[str]
 FENCE = "---"
 
 
-def _scalar(text: str) -> str:
+def scalar(text: str) -> str:
+    """Take one value out of its quotes and off its comment."""
     text = text.strip()
     if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
         inner = text[1:-1]
@@ -20,8 +21,8 @@ def _scalar(text: str) -> str:
 def _value(text: str) -> Value:
     text = text.strip()
     if text.startswith("[") and text.endswith("]"):
-        return [_scalar(item) for item in text[1:-1].split(",") if item.strip()]
-    return _scalar(text)
+        return [scalar(item) for item in text[1:-1].split(",") if item.strip()]
+    return scalar(text)
 
 
 def parse(text: str, name: str) -> tuple[dict[str, Value], str]:
@@ -41,7 +42,7 @@ def parse(text: str, name: str) -> tuple[dict[str, Value], str]:
             items = fields.get(last)
             if not last or (isinstance(items, str) and items):
                 raise AdwError(FORGE, "validation", f"{name}, line {number}: a list item without a key")
-            fields[last] = [*(items if isinstance(items, list) else []), _scalar(line[1:])]
+            fields[last] = [*(items if isinstance(items, list) else []), scalar(line[1:])]
             continue
         key, colon, value = line.partition(":")
         if not colon or not key.strip() or raw[:1].isspace():

@@ -34,6 +34,7 @@ class Run:
         self.phase = ""
         self.state: State = {}
         self.skip_reason = ""
+        self.persona = ""
         self.made_worktree = False
         self.told_worktree = False
         self._forge: Forge | None = None
@@ -212,6 +213,14 @@ def _set_status(state: State, phase: str, status: str) -> None:
     state["phase_status"] = table
 
 
+def _persona(cfg: Config, phase: str) -> str:
+    if not cfg.persona_of(phase):
+        return ""
+    from adw_modules.persona import text_of
+
+    return text_of(cfg, phase)
+
+
 class Frame:
     """Runs one phase and keeps its books."""
 
@@ -232,6 +241,7 @@ class Frame:
             markers.emit("PHASE", self.phase)
             markers.emit("STATUS", "started")
             run.update(self._begin)
+            run.persona = _persona(run.cfg, self.phase)
             status = body(run)
             run.update(lambda state: self._end(state, status, None))
             code = OK

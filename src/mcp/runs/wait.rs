@@ -7,9 +7,9 @@ use rmcp::model::ProgressNotificationParam;
 use rmcp::service::RequestContext;
 use tokio::sync::watch;
 
-use super::bounds::{HEARTBEAT, PROGRESS_SEND};
-use super::error::ToolError;
-use super::server::AdwServer;
+use crate::mcp::bounds::{HEARTBEAT, PROGRESS_SEND};
+use crate::mcp::error::ToolError;
+use crate::mcp::server::AdwServer;
 use crate::runs::RunView;
 
 /// Waits until `run` has ended, `limit` passed, the daemon is stopping or nobody listens any

@@ -10,10 +10,10 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use serde_json::Value;
 
-use super::bounds::TASK_POLL_MS;
-use super::error::ToolError;
-use super::tools_runs::ended_result;
+use super::calls::ended_result;
 use super::wait::status_line;
+use crate::mcp::bounds::TASK_POLL_MS;
+use crate::mcp::error::ToolError;
 use crate::runs::{RunStatus, RunView, RunsError};
 
 /// Whether the request declared the tasks extension.
@@ -83,7 +83,7 @@ pub fn task_error(task_id: &str, error: RunsError) -> ErrorData {
         RunsError::UnknownRun { .. } | RunsError::Invalid { .. } => ErrorData::invalid_params(
             format!(
                 "Unknown task {:?}: a task's id is the adw_id of a run",
-                super::args::clip(task_id)
+                crate::mcp::args::clip(task_id)
             ),
             None,
         ),

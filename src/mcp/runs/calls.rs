@@ -4,25 +4,24 @@ use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateTaskResult,
-    ProtocolVersion, Resource,
+    CallToolRequestParams, CallToolResult, ContentBlock, CreateTaskResult, ProtocolVersion,
+    Resource,
 };
 use rmcp::service::RequestContext;
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::args::Args;
-use super::bounds::{WAIT_DEFAULT_S, WAIT_MAX_S};
-use super::caller::{caller, idempotency_key};
-use super::error::{ToolError, pretty};
-use super::resources::{JSON, RunUri};
-use super::server::AdwServer;
-use super::tools::{AddedProject, Projects, RemovedProject, ToolDef, Waited};
+use super::resources::RunUri;
+use super::table::{AddedProject, Projects, RemovedProject, Waited};
 use super::{tasks, wait};
 use crate::ids::RunId;
+use crate::mcp::args::Args;
+use crate::mcp::bounds::{WAIT_DEFAULT_S, WAIT_MAX_S};
+use crate::mcp::caller::{caller, idempotency_key};
+use crate::mcp::error::{ToolError, pretty};
+use crate::mcp::resources::JSON;
+use crate::mcp::server::AdwServer;
+use crate::mcp::tools::{Answer, ToolDef, answer, success};
 use crate::runs::{ListFilter, LogQuery, RunStatus, RunView, TriggerRequest, Triggered};
-
-type Answer = Result<CallToolResponse, ToolError>;
 
 /// One call of a tool that exists and that the caller may use.
 pub async fn call(
@@ -213,25 +212,6 @@ fn waited(run: RunView) -> Answer {
 pub fn tidy(mut run: RunView) -> RunView {
     run.state = run.state.filter(Value::is_object);
     run
-}
-
-fn answer(value: &impl Serialize) -> Answer {
-    success(value).map(Into::into)
-}
-
-/// Structured content, and the same JSON as text for clients that show only that.
-fn success(value: &impl Serialize) -> Result<CallToolResult, ToolError> {
-    let value = to_value(value)?;
-    let mut result = CallToolResult::success(vec![ContentBlock::text(pretty(&value))]);
-    result.structured_content = Some(value);
-    Ok(result)
-}
-
-fn to_value(value: &impl Serialize) -> Result<Value, ToolError> {
-    serde_json::to_value(value).map_err(|error| {
-        tracing::error!(%error, "an answer cannot be written as JSON");
-        ToolError::new("internal", "the answer cannot be written as JSON", "see the daemon's log")
-    })
 }
 
 /// What a task that ended answers: the run, under the schemas of both tools that make tasks.

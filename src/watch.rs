@@ -235,13 +235,19 @@ impl Watcher {
     /// Watches the folders of a run, made where they are absent, until the guard is dropped.
     #[must_use]
     pub fn watch_run(&self, folders: &[PathBuf]) -> Watched {
-        let mut paths = vec![];
-        for path in folders {
-            if std::fs::create_dir_all(path).is_ok() {
-                self.want(path);
-                paths.push(path.clone());
-            }
-        }
+        let made = |path: &&PathBuf| std::fs::create_dir_all(path).is_ok();
+        self.watch_those(folders.iter().filter(made))
+    }
+
+    /// Watches those of the folders that are there, until the guard is dropped.
+    #[must_use]
+    pub fn watch_present(&self, folders: &[PathBuf]) -> Watched {
+        self.watch_those(folders.iter().filter(|path| path.is_dir()))
+    }
+
+    fn watch_those<'p>(&self, folders: impl Iterator<Item = &'p PathBuf>) -> Watched {
+        let paths: Vec<PathBuf> = folders.cloned().collect();
+        paths.iter().for_each(|path| self.want(path));
         Watched { watcher: self.clone(), paths }
     }
 

@@ -1,0 +1,62 @@
+//! Addresses of resources, of every family, and which changes they show.
+
+use crate::changes::Changed;
+use crate::mcp::runs::resources::RunUri;
+use crate::mcp::steps::uri::StepUri;
+
+/// The address of something that can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// Of the runs.
+    Run(RunUri),
+    /// Of step workflows.
+    Step(StepUri),
+}
+
+impl Address {
+    /// Reads an address; an error says why there can be nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Address, String> {
+        if let Some(address) = StepUri::parse(text) {
+            return address.map(Address::Step);
+        }
+        RunUri::parse(text).map(Address::Run).ok_or_else(|| {
+            "it is no address of this server; resources/list and resources/templates/list show \
+             those that are"
+                .to_owned()
+        })
+    }
+
+    /// Whether what is read here may be another after such a change.
+    #[must_use]
+    pub fn shows(&self, changed: &Changed) -> bool {
+        match (self, changed) {
+            (_, Changed::Lagged) => true,
+            (Address::Run(uri), Changed::Run(id)) => uri.shows(id),
+            (Address::Run(uri), Changed::Queue) => *uri == RunUri::Runs,
+            (Address::Run(_), _) => false,
+            (Address::Step(uri), changed) => uri.shows(changed),
+        }
+    }
+}
+
+/// Whether the list of resources may be another after such a change.
+#[must_use]
+pub fn may_change_list(changed: &Changed) -> bool {
+    matches!(
+        changed,
+        Changed::Run(_)
+            | Changed::Project(_)
+            | Changed::Execution(_)
+            | Changed::Content
+            | Changed::Lagged
+    )
+}
+
+/// Whether the list of prompts may be another after such a change.
+#[must_use]
+pub fn may_change_prompts(changed: &Changed) -> bool {
+    matches!(changed, Changed::Content | Changed::Lagged)
+}
