@@ -28,11 +28,13 @@ const output = (step) => ({
 // The words of each dialect, and where an answer says what comes next.
 const dialects = {
   "seed 003": {
+    execution: "execution_id",
     start: (name) => ({ workflow_name: name }),
     submit: (token, step) => ({ token, output: output(step) }),
     next: (answer) => [answer.new_token, answer.step_name],
   },
   "seed 001": {
+    execution: "task_id",
     start: (name) => ({ template_name: name, request: "continue" }),
     submit: (token, step) => ({ step_token: token, model_output_so_far: output(step) }),
     next: (answer) => [answer.new_step_token, answer.next_step_contract?.step_name],
@@ -51,7 +53,7 @@ async function walk(client, dialect, name) {
   while (answer.workflow_state !== "completed") {
     const [token, step] = dialect.next(answer);
     if (!token) {
-      answer = await call(client, "workflow_control", { execution_id: answer.execution_id, action: "approve" });
+      answer = await call(client, "workflow_control", { [dialect.execution]: answer.execution_id, action: "approve" });
       continue;
     }
     steps.push(step);

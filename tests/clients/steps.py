@@ -28,6 +28,8 @@ def output(step: str) -> Answer:
 
 
 class Seed003:
+    execution = "execution_id"
+
     def start(self, name: str) -> Answer:
         return {"workflow_name": name}
 
@@ -39,6 +41,8 @@ class Seed003:
 
 
 class Seed001:
+    execution = "task_id"
+
     def start(self, name: str) -> Answer:
         return {"template_name": name, "request": "continue"}
 
@@ -63,7 +67,7 @@ async def walk(client: Client, dialect: Seed001 | Seed003, name: str) -> list[st
     while answer["workflow_state"] != "completed":
         token, step = dialect.next(answer)
         if token is None or step is None:
-            approve = {"execution_id": answer["execution_id"], "action": "approve"}
+            approve = {dialect.execution: answer["execution_id"], "action": "approve"}
             answer = await call(client, "workflow_control", approve)
             continue
         steps.append(step)

@@ -34,6 +34,7 @@ mod python;
 mod runs_git;
 mod runs_process;
 mod runs_sql;
+mod steps_clients;
 mod steps_content;
 mod steps_control;
 mod steps_crash;
