@@ -19,6 +19,7 @@ pub mod uv;
 pub mod auth;
 // L3: the slices.
 pub mod runs;
+pub mod writing;
 // L4: the wire, both ends of it, and other programs.
 pub mod client;
 pub mod mcp;

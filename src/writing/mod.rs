@@ -1,0 +1,188 @@
+//! Writing: a series of books through its phases, passes, metrics and checklist.
+//!
+//! This is the slice's handle. Everything above talks to [`Writing`] and to the plain data of
+//! [`view`]; nothing above knows the database behind them. Every figure is computed from what was
+//! recorded, and every verdict has evidence (`spec/writing.md`).
+//!
+//! # API
+//! Each tool is a method of its own name that takes the request of [`request`] and gives the answer
+//! of [`view`]; fields are the tool's. Two tools answer lists, which are wrapped: `approvals` of
+//! `get_pending_approvals`, `stats` of `get_daily_writing_stats`, `phases` of
+//! `get_phase_analytics`. `get_workflow_state`, `get_pending_approvals` and `get_series_progress`
+//! take [`WorkflowRef`]; `start_book_iteration`, `complete_book_iteration`, `get_revision_status`,
+//! `run_qa_checklist` and `mark_ready_to_publish` take [`BookRef`]; `check_gate_status` and
+//! `retry_failed_phase` take [`PhaseRef`]. For resources there are [`Writing::approvals`],
+//! [`Writing::gates`], [`Writing::book_record`], [`Writing::complete_ids`] and the static
+//! [`phase::PHASES`]. Changes arrive as [`crate::changes::Changed::Writing`] with the workflow's id
+//! in decimal.
+
+pub mod day;
+pub mod error;
+pub mod metric;
+pub mod pass;
+pub mod phase;
+pub mod qa;
+pub mod request;
+pub mod view;
+mod word;
+
+use std::sync::Arc;
+
+use crate::changes::Changes;
+use crate::clock::Clock;
+use crate::config::WritingConfig;
+use crate::db::Db;
+use crate::ids::Rng;
+pub use error::WritingError;
+pub use view::*;
+
+/// What the slice is built from.
+pub struct WritingDeps {
+    /// Database, migrated.
+    pub db: Db,
+    /// Clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Arc<dyn Rng>,
+    /// The road upward.
+    pub changes: Changes,
+    /// The `[writing]` settings.
+    pub config: WritingConfig,
+}
+
+/// Handle to the writing slice; cheap to clone.
+#[derive(Clone)]
+pub struct Writing {
+    #[allow(dead_code)]
+    deps: Arc<WritingDeps>,
+}
+
+/// Declares the tools: one method each, of the tool's name.
+macro_rules! tools {
+    ($($(#[$doc:meta])* $name:ident($request:ty) -> $answer:ty = $by:path;)+) => {
+        impl Writing {$(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// [`WritingError`]; after an error nothing was stored.
+            pub async fn $name(&self, request: $request) -> Result<$answer, WritingError> {
+                $by(self, request).await
+            }
+        )+}
+    };
+}
+
+async fn later<Q, A>(_: &Writing, _: Q) -> Result<A, WritingError> {
+    Err(WritingError::Stopping)
+}
+
+tools! {
+    /// A new workflow of a series, before its first phase.
+    create_workflow(CreateWorkflow) -> WorkflowCreated = later;
+    /// Where a workflow stands.
+    get_workflow_state(WorkflowRef) -> WorkflowState = later;
+    /// Workflows that are neither finished nor failed.
+    list_active_workflows(ListWorkflows) -> WorkflowList = later;
+    /// Moves to a phase: back always, forward to the next one when the current one can be completed.
+    advance_to_phase(AdvanceToPhase) -> PhaseMoved = later;
+    /// Completes the current phase and enters the next one.
+    complete_current_phase(CompletePhase) -> PhaseCompleted = later;
+    /// Says that work on a phase goes on, and stores what it is given; moves there as
+    /// `advance_to_phase` does.
+    execute_phase(ExecutePhase) -> PhaseExecuted = later;
+    /// Begins the current phase again after it failed.
+    retry_failed_phase(PhaseRef) -> PhaseMoved = later;
+    /// Leaves the current phase without completing it; those with a gate or an approval stay.
+    skip_phase(SkipPhase) -> PhaseMoved = later;
+    /// The visits of phases, oldest first.
+    get_phase_history(HistoryQuery) -> PhaseHistory = later;
+    /// Records the result of a gate.
+    record_quality_gate(RecordGate) -> GateRecorded = later;
+    /// Whether the gate of a phase is passed.
+    check_gate_status(PhaseRef) -> GateStatus = later;
+    /// Asks a person to decide.
+    request_approval(RequestApproval) -> ApprovalRequested = later;
+    /// Decides, once.
+    submit_approval(SubmitApproval) -> ApprovalDecided = later;
+    /// What waits for a decision.
+    get_pending_approvals(WorkflowRef) -> ApprovalList = later;
+    /// Begins the next book at phase 9.
+    start_book_iteration(BookRef) -> BookStarted = later;
+    /// Ends the current book and asks for its approval.
+    complete_book_iteration(BookRef) -> BookCompleted = later;
+    /// How far the series is.
+    get_series_progress(WorkflowRef) -> SeriesProgress = later;
+    /// Begins a revision pass, perhaps once more.
+    start_revision_pass(StartPass) -> PassStarted = later;
+    /// Ends a revision pass that is in progress.
+    complete_revision_pass(CompletePass) -> PassCompleted = later;
+    /// Leaves a revision pass out.
+    skip_revision_pass(SkipPass) -> PassSkipped = later;
+    /// All six passes of a book.
+    get_revision_status(BookRef) -> RevisionStatus = later;
+    /// Judges a book by what was recorded, and stores the report.
+    run_qa_checklist(BookRef) -> QaReport = later;
+    /// Stored reports, newest first.
+    get_qa_report(ReportQuery) -> QaReports = later;
+    /// Marks a book ready; needs a report that is ready and newer than the book's last change.
+    mark_ready_to_publish(BookRef) -> MarkedReady = later;
+    /// Stores what the shop needs to know of a book.
+    update_book_record(UpdateBook) -> BookRecord = later;
+    /// Records a metric, its totals and its day in one transaction.
+    record_production_metric(RecordMetric) -> MetricRecorded = later;
+    /// Totals and averages.
+    get_workflow_metrics(MetricsQuery) -> WorkflowMetrics = later;
+    /// Pace, efficiency and projections.
+    get_workflow_velocity(VelocityQuery) -> WorkflowVelocity = later;
+    /// Days, newest first.
+    get_daily_writing_stats(DailyQuery) -> DailyStats = later;
+    /// Phases over all workflows.
+    get_phase_analytics(AnalyticsQuery) -> PhaseAnalyticsList = later;
+    /// Adds to a day by hand.
+    update_daily_stats(UpdateDaily) -> DailyUpdated = later;
+}
+
+impl Writing {
+    /// Opens the slice on a migrated database; must be called in a tokio runtime.
+    #[must_use]
+    pub fn open(deps: WritingDeps) -> Writing {
+        Writing { deps: Arc::new(deps) }
+    }
+
+    /// Approvals of a workflow, newest first, decided ones included, at most 200.
+    ///
+    /// # Errors
+    /// [`WritingError::UnknownWorkflow`], or the database's.
+    pub async fn approvals(&self, workflow_id: i64) -> Result<ApprovalList, WritingError> {
+        later(self, workflow_id).await
+    }
+
+    /// Gates of a workflow, newest first, of one type or all, at most 200.
+    ///
+    /// # Errors
+    /// [`WritingError::UnknownWorkflow`], or the database's.
+    pub async fn gates(
+        &self,
+        workflow_id: i64,
+        gate_type: Option<GateType>,
+    ) -> Result<GateList, WritingError> {
+        later(self, (workflow_id, gate_type)).await
+    }
+
+    /// The record of a book.
+    ///
+    /// # Errors
+    /// [`WritingError::UnknownWorkflow`], [`WritingError::UnknownBook`], or the database's.
+    pub async fn book_record(&self, request: BookRef) -> Result<BookRecord, WritingError> {
+        later(self, request).await
+    }
+
+    /// Ids of workflows whose decimal digits begin with `prefix`, newest first, at most `limit`;
+    /// for completion.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn complete_ids(&self, prefix: &str, limit: usize) -> Result<Vec<i64>, WritingError> {
+        later(self, (prefix, limit)).await
+    }
+}
