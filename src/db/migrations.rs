@@ -30,8 +30,11 @@ macro_rules! migration {
 }
 
 /// Every migration, in order. Append; never edit or reorder.
-pub const ALL: &[Migration] =
-    &[migration!(0, "foundation", "0000_foundation.sql"), migration!(1, "runs", "0001_runs.sql")];
+pub const ALL: &[Migration] = &[
+    migration!(0, "foundation", "0000_foundation.sql"),
+    migration!(1, "runs", "0001_runs.sql"),
+    migration!(4, "writing", "0004_writing.sql"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -57,10 +60,18 @@ mod tests {
         }
     }
 
+    /// Numbers that are given to migrations which have not landed yet; empty when all have.
+    const GIVEN: &[i64] = &[2, 3];
+
     #[test]
     fn versions_ascend_without_gaps() {
-        for (index, migration) in ALL.iter().enumerate() {
-            assert_eq!(usize::try_from(migration.version), Ok(index), "{}", migration.name);
+        let mut expected = 0;
+        for migration in ALL {
+            while GIVEN.contains(&expected) && migration.version != expected {
+                expected += 1;
+            }
+            assert_eq!(migration.version, expected, "{}", migration.name);
+            expected += 1;
         }
     }
 

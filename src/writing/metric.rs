@@ -166,6 +166,8 @@ pub struct MetricType {
     pub max: i64,
     /// Whether it is kept for each chapter, so that the chapter must be given.
     pub per_chapter: bool,
+    /// Whether it is summed for each phase.
+    pub by_phase: bool,
     /// What it is, for people.
     pub about: &'static str,
 }
@@ -179,6 +181,7 @@ const fn counter(name: &'static str, about: &'static str) -> MetricType {
         correctable: true,
         max: VALUE_MAX,
         per_chapter: false,
+        by_phase: false,
         about,
     }
 }
@@ -220,10 +223,18 @@ pub const KNOWN: &[MetricType] = &[
     counter("scenes_validated", "scenes that were validated"),
     counter("planning_time_minutes", "minutes spent planning"),
     counter("revision_time_minutes", "minutes spent revising; passes record it themselves"),
-    counter("phase_duration_minutes", "minutes a phase took; phases record it themselves"),
+    MetricType {
+        by_phase: true,
+        ..counter("phase_duration_minutes", "minutes a phase took; phases record it themselves")
+    },
     counter("agent_invocations", "calls of an agent"),
     MetricType { changes_book: false, ..gauge("npe_score", 100, "NPE score, 0 to 100") },
     MetricType { changes_book: false, ..gauge("commercial_score", 10, "market score, 0 to 10") },
+    MetricType {
+        changes_book: false,
+        by_phase: true,
+        ..gauge("gate_score", 100, "score of a gate, 0 to 100; gates record it themselves")
+    },
     chapter_rating("cliffhanger_rating", "rating of a chapter's end, 0 to 10"),
     chapter_rating("act_break_rating", "rating of an act break, 0 to 10"),
     rating("opening_hook_rating", "rating of the opening, 0 to 10"),

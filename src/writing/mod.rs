@@ -17,12 +17,20 @@
 //! in decimal.
 
 pub mod day;
+mod desk;
 pub mod error;
+mod ledger;
 pub mod metric;
 pub mod pass;
 pub mod phase;
 pub mod qa;
 pub mod request;
+pub mod sql;
+pub mod sql_gates;
+pub mod sql_metrics;
+pub mod sql_rows;
+pub mod sums;
+pub mod velocity;
 pub mod view;
 mod word;
 
@@ -33,6 +41,8 @@ use crate::clock::Clock;
 use crate::config::WritingConfig;
 use crate::db::Db;
 use crate::ids::Rng;
+use desk::Desk;
+use desk::recorder::Recorder;
 pub use error::WritingError;
 pub use view::*;
 
@@ -53,8 +63,8 @@ pub struct WritingDeps {
 /// Handle to the writing slice; cheap to clone.
 #[derive(Clone)]
 pub struct Writing {
-    #[allow(dead_code)]
-    deps: Arc<WritingDeps>,
+    desk: Arc<Desk>,
+    recorder: Recorder,
 }
 
 /// Declares the tools: one method each, of the tool's name.
@@ -66,87 +76,94 @@ macro_rules! tools {
             /// # Errors
             /// [`WritingError`]; after an error nothing was stored.
             pub async fn $name(&self, request: $request) -> Result<$answer, WritingError> {
-                $by(self, request).await
+                $by(&self.desk, request).await
             }
         )+}
     };
 }
 
-async fn later<Q, A>(_: &Writing, _: Q) -> Result<A, WritingError> {
-    Err(WritingError::Stopping)
-}
-
 tools! {
     /// A new workflow of a series, before its first phase.
-    create_workflow(CreateWorkflow) -> WorkflowCreated = later;
+    create_workflow(CreateWorkflow) -> WorkflowCreated = desk::phases::create;
     /// Where a workflow stands.
-    get_workflow_state(WorkflowRef) -> WorkflowState = later;
+    get_workflow_state(WorkflowRef) -> WorkflowState = desk::state::state;
     /// Workflows that are neither finished nor failed.
-    list_active_workflows(ListWorkflows) -> WorkflowList = later;
+    list_active_workflows(ListWorkflows) -> WorkflowList = desk::state::list;
     /// Moves to a phase: back always, forward to the next one when the current one can be completed.
-    advance_to_phase(AdvanceToPhase) -> PhaseMoved = later;
+    advance_to_phase(AdvanceToPhase) -> PhaseMoved = desk::phases::advance;
     /// Completes the current phase and enters the next one.
-    complete_current_phase(CompletePhase) -> PhaseCompleted = later;
+    complete_current_phase(CompletePhase) -> PhaseCompleted = desk::phases::complete;
     /// Says that work on a phase goes on, and stores what it is given; moves there as
     /// `advance_to_phase` does.
-    execute_phase(ExecutePhase) -> PhaseExecuted = later;
+    execute_phase(ExecutePhase) -> PhaseExecuted = desk::phases::execute;
     /// Begins the current phase again after it failed.
-    retry_failed_phase(PhaseRef) -> PhaseMoved = later;
+    retry_failed_phase(PhaseRef) -> PhaseMoved = desk::phases::retry;
     /// Leaves the current phase without completing it; those with a gate or an approval stay.
-    skip_phase(SkipPhase) -> PhaseMoved = later;
+    skip_phase(SkipPhase) -> PhaseMoved = desk::phases::skip;
     /// The visits of phases, oldest first.
-    get_phase_history(HistoryQuery) -> PhaseHistory = later;
+    get_phase_history(HistoryQuery) -> PhaseHistory = desk::state::history;
     /// Records the result of a gate.
-    record_quality_gate(RecordGate) -> GateRecorded = later;
+    record_quality_gate(RecordGate) -> GateRecorded = desk::gates::record;
     /// Whether the gate of a phase is passed.
-    check_gate_status(PhaseRef) -> GateStatus = later;
+    check_gate_status(PhaseRef) -> GateStatus = desk::gates::check_status;
     /// Asks a person to decide.
-    request_approval(RequestApproval) -> ApprovalRequested = later;
+    request_approval(RequestApproval) -> ApprovalRequested = desk::approvals::request;
     /// Decides, once.
-    submit_approval(SubmitApproval) -> ApprovalDecided = later;
+    submit_approval(SubmitApproval) -> ApprovalDecided = desk::approvals::submit;
     /// What waits for a decision.
-    get_pending_approvals(WorkflowRef) -> ApprovalList = later;
+    get_pending_approvals(WorkflowRef) -> ApprovalList = desk::approvals::pending;
     /// Begins the next book at phase 9.
-    start_book_iteration(BookRef) -> BookStarted = later;
+    start_book_iteration(BookRef) -> BookStarted = desk::books::start;
     /// Ends the current book and asks for its approval.
-    complete_book_iteration(BookRef) -> BookCompleted = later;
+    complete_book_iteration(BookRef) -> BookCompleted = desk::books::complete;
     /// How far the series is.
-    get_series_progress(WorkflowRef) -> SeriesProgress = later;
+    get_series_progress(WorkflowRef) -> SeriesProgress = desk::state::progress;
     /// Begins a revision pass, perhaps once more.
-    start_revision_pass(StartPass) -> PassStarted = later;
+    start_revision_pass(StartPass) -> PassStarted = desk::passes::start;
     /// Ends a revision pass that is in progress.
-    complete_revision_pass(CompletePass) -> PassCompleted = later;
+    complete_revision_pass(CompletePass) -> PassCompleted = desk::passes::complete;
     /// Leaves a revision pass out.
-    skip_revision_pass(SkipPass) -> PassSkipped = later;
+    skip_revision_pass(SkipPass) -> PassSkipped = desk::passes::skip;
     /// All six passes of a book.
-    get_revision_status(BookRef) -> RevisionStatus = later;
+    get_revision_status(BookRef) -> RevisionStatus = desk::passes::status;
     /// Judges a book by what was recorded, and stores the report.
-    run_qa_checklist(BookRef) -> QaReport = later;
+    run_qa_checklist(BookRef) -> QaReport = desk::quality::run;
     /// Stored reports, newest first.
-    get_qa_report(ReportQuery) -> QaReports = later;
+    get_qa_report(ReportQuery) -> QaReports = desk::quality::reports;
     /// Marks a book ready; needs a report that is ready and newer than the book's last change.
-    mark_ready_to_publish(BookRef) -> MarkedReady = later;
+    mark_ready_to_publish(BookRef) -> MarkedReady = desk::quality::mark_ready;
     /// Stores what the shop needs to know of a book.
-    update_book_record(UpdateBook) -> BookRecord = later;
-    /// Records a metric, its totals and its day in one transaction.
-    record_production_metric(RecordMetric) -> MetricRecorded = later;
+    update_book_record(UpdateBook) -> BookRecord = desk::books::update;
     /// Totals and averages.
-    get_workflow_metrics(MetricsQuery) -> WorkflowMetrics = later;
+    get_workflow_metrics(MetricsQuery) -> WorkflowMetrics = desk::figures::metrics;
     /// Pace, efficiency and projections.
-    get_workflow_velocity(VelocityQuery) -> WorkflowVelocity = later;
+    get_workflow_velocity(VelocityQuery) -> WorkflowVelocity = desk::velocity::velocity;
     /// Days, newest first.
-    get_daily_writing_stats(DailyQuery) -> DailyStats = later;
+    get_daily_writing_stats(DailyQuery) -> DailyStats = desk::figures::daily;
     /// Phases over all workflows.
-    get_phase_analytics(AnalyticsQuery) -> PhaseAnalyticsList = later;
+    get_phase_analytics(AnalyticsQuery) -> PhaseAnalyticsList = desk::figures::analytics;
     /// Adds to a day by hand.
-    update_daily_stats(UpdateDaily) -> DailyUpdated = later;
+    update_daily_stats(UpdateDaily) -> DailyUpdated = desk::figures::update_daily;
 }
 
 impl Writing {
     /// Opens the slice on a migrated database; must be called in a tokio runtime.
     #[must_use]
     pub fn open(deps: WritingDeps) -> Writing {
-        Writing { deps: Arc::new(deps) }
+        let desk = Desk::new(deps);
+        Writing { recorder: Recorder::start(Arc::clone(&desk)), desk }
+    }
+
+    /// Records a metric, its totals and its day in one transaction, together with others that
+    /// arrive at the same time; answers after the commit.
+    ///
+    /// # Errors
+    /// [`WritingError`]; after an error nothing was stored.
+    pub async fn record_production_metric(
+        &self,
+        request: RecordMetric,
+    ) -> Result<MetricRecorded, WritingError> {
+        self.recorder.record(request).await
     }
 
     /// Approvals of a workflow, newest first, decided ones included, at most 200.
@@ -154,7 +171,7 @@ impl Writing {
     /// # Errors
     /// [`WritingError::UnknownWorkflow`], or the database's.
     pub async fn approvals(&self, workflow_id: i64) -> Result<ApprovalList, WritingError> {
-        later(self, workflow_id).await
+        desk::approvals::all(&self.desk, workflow_id).await
     }
 
     /// Gates of a workflow, newest first, of one type or all, at most 200.
@@ -166,7 +183,7 @@ impl Writing {
         workflow_id: i64,
         gate_type: Option<GateType>,
     ) -> Result<GateList, WritingError> {
-        later(self, (workflow_id, gate_type)).await
+        desk::gates::gates(&self.desk, workflow_id, gate_type).await
     }
 
     /// The record of a book.
@@ -174,7 +191,7 @@ impl Writing {
     /// # Errors
     /// [`WritingError::UnknownWorkflow`], [`WritingError::UnknownBook`], or the database's.
     pub async fn book_record(&self, request: BookRef) -> Result<BookRecord, WritingError> {
-        later(self, request).await
+        desk::books::record(&self.desk, request).await
     }
 
     /// Ids of workflows whose decimal digits begin with `prefix`, newest first, at most `limit`;
@@ -183,6 +200,6 @@ impl Writing {
     /// # Errors
     /// The database's.
     pub async fn complete_ids(&self, prefix: &str, limit: usize) -> Result<Vec<i64>, WritingError> {
-        later(self, (prefix, limit)).await
+        desk::state::complete_ids(&self.desk, prefix, limit).await
     }
 }
