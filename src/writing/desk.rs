@@ -27,6 +27,7 @@ use super::ledger::Ledger;
 use super::phase::{self, ApprovalType, Facts, PhaseStatus, VisitStatus};
 use super::request::Object;
 use super::sql::{self, Ids, Read, Take, VisitEnd};
+use super::sql_books;
 use super::sql_gates;
 use super::sql_metrics;
 use super::sql_rows::{BookRow, MetricRow, VisitRow, WorkflowRow};
@@ -131,7 +132,7 @@ pub fn zone(row: &WorkflowRow) -> Answer<Zone> {
 /// Reads a workflow and everything that the rules of phases look at.
 pub async fn load(read: &mut impl Read, workflow_id: i64) -> Answer<Work> {
     let row = row(read, workflow_id).await?;
-    let books = sql::books(read, workflow_id).await?;
+    let books = sql_books::books(read, workflow_id).await?;
     let approved = |book: &&BookRow| book.approved_at.is_some() && book.book <= row.total_books;
     let books_approved = books.iter().filter(approved).count();
     let at = phase::get(row.phase);

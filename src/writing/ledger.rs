@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::day::Zone;
 use super::metric::{self, Daily, MetricKind};
-use super::sql::{self, Read};
+use super::sql::Read;
+use super::sql_books;
 use super::sql_metrics::{self, SumKey};
 use super::sql_rows::{DailyRow, GaugeRow, MetricRow, SumRow, WorkflowRow};
 use super::sums::{OPEN, RAW, SLICES_MS, Sums, floor, parts, sum_phase};
@@ -100,7 +101,7 @@ impl Ledger {
             sql_metrics::add_day(tx, work.author_id, day).await?;
         }
         for book in &self.books {
-            sql::touch_book(tx, work.id, *book, now).await?;
+            sql_books::touch_book(tx, work.id, *book, now).await?;
         }
         Ok(())
     }

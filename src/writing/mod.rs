@@ -23,15 +23,18 @@ mod ledger;
 pub mod metric;
 pub mod pass;
 pub mod phase;
+mod phase_list;
 pub mod qa;
 pub mod request;
 pub mod sql;
+pub mod sql_books;
 pub mod sql_gates;
 pub mod sql_metrics;
 pub mod sql_rows;
 pub mod sums;
 pub mod velocity;
 pub mod view;
+mod view_figures;
 mod word;
 
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 
 use super::super::phase::{self, ApprovalStatus, ApprovalType, PhaseStatus, VisitStatus};
 use super::super::request::{RequestApproval, SubmitApproval, WorkflowRef};
-use super::super::sql::{self, Take};
+use super::super::sql::Take;
+use super::super::sql_books;
 use super::super::sql_gates;
 use super::super::sql_rows::ApprovalRow;
 use super::super::view::{Approval, ApprovalDecided, ApprovalList, ApprovalRequested};
@@ -158,7 +159,7 @@ pub async fn submit(desk: &Desk, q: SubmitApproval) -> Answer<ApprovalDecided> {
     if approval.kind == ApprovalType::BookCompletion.as_str()
         && q.decision == ApprovalStatus::Approved
     {
-        sql::approve_book(&mut tx, work.row.id, approval.book, now).await?;
+        sql_books::approve_book(&mut tx, work.row.id, approval.book, now).await?;
     }
     settle(desk, &mut tx, &mut work, &approval, q.decision, ids.metric).await?;
     let phase_status = work.row.status();

@@ -2,7 +2,8 @@
 
 use super::super::phase::{self, ApprovalType, PhaseStatus, VisitStatus};
 use super::super::request::{BookRef, CoverStatus, UpdateBook};
-use super::super::sql::{self, Take};
+use super::super::sql::Take;
+use super::super::sql_books;
 use super::super::sql_rows::BookRow;
 use super::super::view::{BookCompleted, BookRecord, BookStarted};
 use super::approvals::{may_complete, open};
@@ -136,8 +137,8 @@ pub async fn update(desk: &Desk, q: UpdateBook) -> Answer<BookRecord> {
     let (mut tx, _) = desk.begin(Take::default()).await?;
     let mut work = load(&mut tx, q.workflow_id).await?;
     check_book(&work.row, q.book_number)?;
-    sql::touch_book(&mut tx, work.row.id, q.book_number, desk.now()).await?;
-    work.books = sql::books(&mut tx, work.row.id).await?;
+    sql_books::touch_book(&mut tx, work.row.id, q.book_number, desk.now()).await?;
+    work.books = sql_books::books(&mut tx, work.row.id).await?;
     let mut book = work.book(q.book_number)?;
     book.title = title.or(book.title);
     book.blurb = blurb.or(book.blurb);
@@ -146,7 +147,7 @@ pub async fn update(desk: &Desk, q: UpdateBook) -> Answer<BookRecord> {
     book.cover = q.cover_status.map_or(book.cover, |cover| cover.as_str().to_owned());
     book.ku = q.ku.unwrap_or(book.ku);
     book.target_words = q.target_word_count.or(book.target_words);
-    sql::save_book(&mut tx, &book).await?;
+    sql_books::save_book(&mut tx, &book).await?;
     let answer = view(&book, work.row.evidence)?;
     desk.commit(tx, work.row).await?;
     Ok(answer)

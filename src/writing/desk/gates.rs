@@ -4,6 +4,7 @@ use super::super::ledger::Ledger;
 use super::super::phase::{self, GateType, PhaseStatus};
 use super::super::request::{PhaseRef, RecordGate};
 use super::super::sql::{self, Take};
+use super::super::sql_books;
 use super::super::sql_gates;
 use super::super::sql_metrics;
 use super::super::sql_rows::{GateRow, MetricRow, WorkflowRow};
@@ -51,7 +52,7 @@ pub async fn record(desk: &Desk, q: RecordGate) -> Answer<GateRecorded> {
     }
     match (q.gate_type, q.book_number) {
         (GateType::NpeScene, Some(book)) => {
-            sql::touch_book(&mut tx, work.row.id, book, now).await?;
+            sql_books::touch_book(&mut tx, work.row.id, book, now).await?;
         }
         (GateType::NpeScene | GateType::NpeSeries, _) => work.row.evidence += 1,
         (GateType::Commercial, _) => {}

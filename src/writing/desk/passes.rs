@@ -4,7 +4,8 @@ use super::super::ledger::Ledger;
 use super::super::metric::Hundredths;
 use super::super::pass::{self, Act, PassStatus};
 use super::super::request::{BookRef, CompletePass, SkipPass, StartPass};
-use super::super::sql::{self, Ids, Take};
+use super::super::sql::{Ids, Take};
+use super::super::sql_books;
 use super::super::sql_rows::{MetricRow, PassRow, PassRunRow};
 use super::super::view::{Pass, PassCompleted, PassRun, PassSkipped, PassStarted, RevisionStatus};
 use super::{Answer, Desk, Work, check_book, load, number, optional_text, own_metric, row, text};
@@ -28,7 +29,7 @@ async fn open(desk: &Desk, (workflow, book, pass): (i64, i64, i64), act: Act) ->
     let (mut tx, ids) = desk.begin(take).await?;
     let work = load(&mut tx, workflow).await?;
     check_book(&work.row, book)?;
-    let stored = sql::passes(&mut tx, workflow, book).await?;
+    let stored = sql_books::passes(&mut tx, workflow, book).await?;
     let found = stored.into_iter().find(|stored| stored.pass == pass);
     let mut row = found.unwrap_or_else(|| fresh(workflow, book, pass, ids.pass));
     let from = PassStatus::parse(&row.status).unwrap_or(PassStatus::Pending);
@@ -38,7 +39,7 @@ async fn open(desk: &Desk, (workflow, book, pass): (i64, i64, i64), act: Act) ->
         WritingError::WrongState { message }
     })?;
     if act == Act::Start && matches!(from, PassStatus::Complete | PassStatus::Skipped) {
-        sql::keep_run(&mut tx, &row).await?;
+        sql_books::keep_run(&mut tx, &row).await?;
     }
     to.as_str().clone_into(&mut row.status);
     Ok(Open { tx, ids, work, pass: row })
@@ -68,9 +69,9 @@ fn fresh(workflow_id: i64, book: i64, pass: i64, id: i64) -> PassRow {
 /// Stores a pass. The final QA changes nothing in the book, the others may.
 async fn store(desk: &Desk, open: Open) -> Answer<PassRow> {
     let Open { mut tx, work, pass, .. } = open;
-    sql::put_pass(&mut tx, &pass).await?;
+    sql_books::put_pass(&mut tx, &pass).await?;
     if pass.pass != pass::FINAL_QA {
-        sql::touch_book(&mut tx, pass.workflow_id, pass.book, desk.now()).await?;
+        sql_books::touch_book(&mut tx, pass.workflow_id, pass.book, desk.now()).await?;
     }
     desk.commit(tx, work.row).await?;
     Ok(pass)
@@ -127,7 +128,7 @@ pub async fn complete(desk: &Desk, q: CompletePass) -> Answer<PassCompleted> {
     pass.edits_made = q.edits_made;
     pass.user_approved = q.user_approved;
     if pass.pass == pass::FINAL_QA {
-        let newest = sql::reports(&mut open.tx, pass.workflow_id, pass.book, 1).await?;
+        let newest = sql_books::reports(&mut open.tx, pass.workflow_id, pass.book, 1).await?;
         pass.report_id = newest.first().map(|report| report.id);
     }
     let mut ledger = Ledger::default();
@@ -173,8 +174,8 @@ pub async fn status(desk: &Desk, q: BookRef) -> Answer<RevisionStatus> {
     let db = &mut desk.db();
     let row = row(db, q.workflow_id).await?;
     check_book(&row, q.book_number)?;
-    let stored = sql::passes(db, row.id, q.book_number).await?;
-    let runs = sql::runs(db, row.id, q.book_number).await?;
+    let stored = sql_books::passes(db, row.id, q.book_number).await?;
+    let runs = sql_books::runs(db, row.id, q.book_number).await?;
     let passes: Vec<Pass> = (1..=pass::TOTAL)
         .map(|number| {
             let known = stored.iter().find(|stored| stored.pass == number).cloned();

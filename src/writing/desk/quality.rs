@@ -7,7 +7,8 @@ use super::super::pass::{FINAL_QA, PassStatus};
 use super::super::phase::GateType;
 use super::super::qa::{self, Evidence, QaStatus};
 use super::super::request::{BookRef, CoverStatus, ReportQuery};
-use super::super::sql::{self, Read, Take};
+use super::super::sql::{Read, Take};
+use super::super::sql_books;
 use super::super::sql_gates;
 use super::super::sql_metrics;
 use super::super::sql_rows::{BookRow, ReportRow};
@@ -50,7 +51,7 @@ pub async fn run(desk: &Desk, q: BookRef) -> Answer<QaReport> {
         report: to_json(&report),
         created_at: now.0,
     };
-    sql::insert_report(&mut tx, &stored).await?;
+    sql_books::insert_report(&mut tx, &stored).await?;
     desk.commit(tx, work.row).await?;
     Ok(report)
 }
@@ -73,7 +74,7 @@ async fn evidence(read: &mut impl Read, work: &Work, book: &BookRow) -> Answer<E
         }
     }
     let sums = ledger::all(read, workflow).await?;
-    let stored = sql::passes(read, workflow, number).await?;
+    let stored = sql_books::passes(read, workflow, number).await?;
     let status = |pass: i64| {
         let found = stored.iter().find(|row| row.pass == pass);
         found.and_then(|row| PassStatus::parse(&row.status)).unwrap_or(PassStatus::Pending)
@@ -109,8 +110,8 @@ pub async fn reports(desk: &Desk, q: ReportQuery) -> Answer<QaReports> {
     let db = &mut desk.db();
     let work = load(db, q.workflow_id).await?;
     let book = work.book(q.book_number)?;
-    let rows = sql::reports(db, work.row.id, q.book_number, limit).await?;
-    let total = sql::report_count(db, work.row.id, q.book_number).await?;
+    let rows = sql_books::reports(db, work.row.id, q.book_number, limit).await?;
+    let total = sql_books::report_count(db, work.row.id, q.book_number).await?;
     let current = rows.first().is_some_and(|newest| is_current(newest, &work, &book));
     let reports = rows
         .iter()
@@ -137,7 +138,7 @@ pub async fn mark_ready(desk: &Desk, q: BookRef) -> Answer<MarkedReady> {
     let (mut tx, _) = desk.begin(Take::default()).await?;
     let work = load(&mut tx, q.workflow_id).await?;
     let mut book = work.book(q.book_number)?;
-    let newest = sql::reports(&mut tx, work.row.id, q.book_number, 1).await?;
+    let newest = sql_books::reports(&mut tx, work.row.id, q.book_number, 1).await?;
     let refuse = |reason: String| WritingError::NotReady { book_number: q.book_number, reason };
     let report = newest
         .first()
@@ -168,7 +169,7 @@ pub async fn mark_ready(desk: &Desk, q: BookRef) -> Answer<MarkedReady> {
     book.ready_at = Some(now.0);
     book.ready_revision = Some(book.revision);
     book.ready_evidence = Some(work.row.evidence);
-    sql::save_book(&mut tx, &book).await?;
+    sql_books::save_book(&mut tx, &book).await?;
     desk.commit(tx, work.row).await?;
     Ok(answer(now.0, format!("Book {} marked as ready to publish", q.book_number)))
 }

@@ -4,7 +4,8 @@ use super::super::day::Zone;
 use super::super::ledger;
 use super::super::pass::FINAL_QA;
 use super::super::request::{TimeWindow, VelocityQuery};
-use super::super::sql::{self, Read};
+use super::super::sql::Read;
+use super::super::sql_books;
 use super::super::sql_gates;
 use super::super::sql_metrics;
 use super::super::sums::{OPEN, Sums, of_type};
@@ -75,7 +76,7 @@ fn books(work: &Work) -> Vec<Book> {
 /// Completed runs of the passes 1 to 5, by book.
 async fn runs(read: &mut impl Read, work: &Work) -> Answer<Vec<(i64, i64)>> {
     let mut runs: Vec<(i64, i64)> = Vec::new();
-    for pass in sql::passes(read, work.row.id, 0).await? {
+    for pass in sql_books::passes(read, work.row.id, 0).await? {
         if pass.pass == FINAL_QA {
             continue;
         }
