@@ -1,5 +1,8 @@
 //! Writing workflows through the slice's handle, on both engines.
 
+mod defects_figures;
+mod defects_phases;
+mod defects_quality;
 mod seed;
 mod story;
 
