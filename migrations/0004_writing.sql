@@ -98,6 +98,7 @@ CREATE TABLE writing_gates (
 );
 CREATE INDEX writing_gates_kind ON writing_gates (workflow_id, kind, id);
 CREATE INDEX writing_gates_workflow ON writing_gates (workflow_id, id);
+CREATE INDEX writing_gates_latest ON writing_gates (visit_id, kind, id);
 CREATE INDEX writing_gates_visit ON writing_gates (visit_id, kind, book, chapter, scene, id);
 
 -- What each scene's first and latest gate said; scene (0, 0, 0) collects gates without one.

@@ -47,7 +47,7 @@ mod tests {
     const PINNED: &[(i64, &str, &str)] = &[
         (0, "7b4a5971628fdc3f53feae524d5202f2b0f8ee4115678e9572db9010ec332ffe", ""),
         (1, "82fffab58f741e30c6cea9bb72125840f7ee00c3c1f2a83ffc20c995a6501751", ""),
-        (4, "d31a62495203b722746cc5c4529ca49628caf8cb076e76c5c581620341c79b14", ""),
+        (4, "fd740b56698e5c2d12777841d77cf516f82a442b76714c7a3dea42e4e776a1fd", ""),
     ];
 
     #[test]

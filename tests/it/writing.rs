@@ -3,8 +3,12 @@
 mod defects_figures;
 mod defects_phases;
 mod defects_quality;
+mod explain;
+mod lockstep;
+mod rules;
 mod seed;
 mod story;
+mod together;
 
 use std::sync::Arc;
 
