@@ -113,7 +113,7 @@ impl Desk {
         Ok(())
     }
 
-    fn tell(&self, workflow: i64) {
+    pub(super) fn tell(&self, workflow: i64) {
         self.deps.changes.send(Changed::Writing(workflow.to_string()));
     }
 }

@@ -19,6 +19,8 @@
 pub mod day;
 mod desk;
 pub mod error;
+pub mod export;
+pub mod import;
 mod ledger;
 pub mod metric;
 pub mod pass;
@@ -28,7 +30,9 @@ pub mod qa;
 pub mod request;
 pub mod sql;
 pub mod sql_books;
+mod sql_export;
 pub mod sql_gates;
+mod sql_imports;
 pub mod sql_metrics;
 pub mod sql_rows;
 pub mod sums;
@@ -195,6 +199,35 @@ impl Writing {
     /// [`WritingError::UnknownWorkflow`], [`WritingError::UnknownBook`], or the database's.
     pub async fn book_record(&self, request: BookRef) -> Result<BookRecord, WritingError> {
         desk::books::record(&self.desk, request).await
+    }
+
+    /// Imports an installation of the seed's schema from a PostgreSQL database, which is only read.
+    /// Can be repeated: what was imported before is left alone. `tell` hears of every row that is
+    /// rejected or mended.
+    ///
+    /// # Errors
+    /// [`WritingError::Invalid`] where `from` is no such database, or a database's; what was
+    /// imported until then stays.
+    pub async fn import(
+        &self,
+        from: &Db,
+        options: &import::ImportOptions,
+        tell: import::Teller<'_>,
+    ) -> Result<import::ImportReport, WritingError> {
+        import::import(&self.desk, from, options, tell).await
+    }
+
+    /// Writes what is stored of a workflow, or of all, in `format`; answers the rows written.
+    ///
+    /// # Errors
+    /// [`WritingError::UnknownWorkflow`], [`WritingError::Io`], or the database's.
+    pub async fn export(
+        &self,
+        workflow_id: Option<i64>,
+        format: export::Format,
+        out: &mut (dyn std::io::Write + Send),
+    ) -> Result<u64, WritingError> {
+        export::export(&self.desk, workflow_id, format, out).await
     }
 
     /// Ids of workflows whose decimal digits begin with `prefix`, newest first, at most `limit`;

@@ -247,6 +247,7 @@ macro_rules! visit_columns {
          output, score"
     };
 }
+pub(super) use visit_columns;
 
 /// Stores a visit of a phase.
 ///

@@ -13,6 +13,7 @@ macro_rules! gate_columns {
          executed_at"
     };
 }
+pub(super) use gate_columns;
 
 /// Stores a gate.
 ///
@@ -203,6 +204,7 @@ macro_rules! approval_columns {
          decided_at, decided_by, feedback"
     };
 }
+pub(super) use approval_columns;
 
 /// Stores an approval that is asked for; false where one of the same is open.
 ///

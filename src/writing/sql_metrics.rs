@@ -12,6 +12,7 @@ macro_rules! metric_columns {
          digest, metadata"
     };
 }
+pub(super) use metric_columns;
 
 /// Stores a metric.
 ///
@@ -54,25 +55,6 @@ pub async fn metric_of_key(
         " FROM writing_metrics WHERE workflow_id = $1 AND idempotency_key = $2"
     );
     read.optional(sql, args![workflow, key]).await
-}
-
-/// Metrics of a workflow in the order of time, after a place in it; for exports.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn metrics_after(
-    read: &mut impl Read,
-    workflow: i64,
-    (at, id): (i64, i64),
-    limit: i64,
-) -> Result<Vec<MetricRow>, DbError> {
-    let sql = concat!(
-        "SELECT ",
-        metric_columns!(),
-        " FROM writing_metrics WHERE workflow_id = $1 AND recorded_at >= $2 \
-         AND (recorded_at > $2 OR id > $3) ORDER BY recorded_at, id LIMIT $4"
-    );
-    read.all(sql, args![workflow, at, id, limit]).await
 }
 
 /// Where an amount is added: the subject, and the beginnings of the three slices of time.

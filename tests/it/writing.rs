@@ -4,6 +4,8 @@ mod defects_figures;
 mod defects_phases;
 mod defects_quality;
 mod explain;
+mod export;
+mod import;
 mod lockstep;
 mod rules;
 mod seed;

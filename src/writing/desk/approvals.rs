@@ -230,7 +230,8 @@ fn views(workflow_id: i64, rows: Vec<ApprovalRow>) -> Answer<ApprovalList> {
     Ok(ApprovalList { workflow_id, approvals })
 }
 
-fn view(row: ApprovalRow) -> Answer<Approval> {
+/// A row as it is told.
+pub fn view(row: ApprovalRow) -> Answer<Approval> {
     let stored =
         |word: &str| WritingError::Stored { what: "an approval", problem: word.to_owned() };
     Ok(Approval {
