@@ -39,6 +39,21 @@ const SIBLINGS: &[(&str, &[&str])] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("runs", &["run.rs", "outcome.rs", "marker.rs", "state_file.rs", "profile.rs"]),
     ("steps", &["template.rs", "view.rs"]),
+    ("writing", WRITING_PURE),
+];
+const WRITING_PURE: &[&str] = &[
+    "phase.rs",
+    "phase_list.rs",
+    "pass.rs",
+    "metric.rs",
+    "sums.rs",
+    "velocity.rs",
+    "qa.rs",
+    "day.rs",
+    "word.rs",
+    "request.rs",
+    "view.rs",
+    "view_figures.rs",
 ];
 const IMPURE_WORDS: &[&str] = &["tokio", "sqlx", "std::fs", "std::process", "notify", "crate::db"];
 

@@ -39,6 +39,8 @@ pub struct Config {
     pub env_allow: Vec<String>,
     /// The Python side.
     pub uv: Uv,
+    /// Writing workflows.
+    pub writing: WritingConfig,
     /// The projects that are served.
     pub projects: Vec<ProjectConfig>,
     /// Raw `[[profile]]` tables; their form is defined by the runs slice.
@@ -168,6 +170,22 @@ pub struct Uv {
     pub path: Option<PathBuf>,
     /// The interpreter or version that is handed to `uv run --python`.
     pub python: Option<String>,
+}
+
+/// Writing workflows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WritingConfig {
+    /// Whether phases are entered only as their gates and approvals allow; off reproduces the
+    /// permissive transitions of the servers that people migrate from.
+    pub enforce: bool,
+    /// The zone of a workflow that names none, an IANA name.
+    pub time_zone: String,
+}
+
+impl Default for WritingConfig {
+    fn default() -> WritingConfig {
+        WritingConfig { enforce: true, time_zone: "UTC".to_owned() }
+    }
 }
 
 /// Where a project's run state lives.
@@ -351,6 +369,7 @@ impl Default for Config {
             logs: Logs { level: "info".to_owned(), keep_days: 14 },
             env_allow: Vec::new(),
             uv: Uv::default(),
+            writing: WritingConfig::default(),
             projects: Vec::new(),
             profiles: Vec::new(),
             state_timeout_ms: 30 * SECOND_MS,

@@ -32,3 +32,4 @@ mod runs_process;
 mod runs_sql;
 mod support;
 mod world;
+mod writing;
