@@ -18,6 +18,8 @@ pub const UPDATED_GAP_MS: i64 = 250;
 pub const LIST_CHANGED_GAP_MS: i64 = 1_000;
 /// Runs in the resource list; the rest is reached through templates.
 pub const LISTED_RUNS_COUNT: u32 = 20;
+/// Book series in the resource list.
+pub const LISTED_SERIES_COUNT: u32 = 20;
 /// Values in one completion, set by the protocol.
 pub const COMPLETION_COUNT: usize = 100;
 /// Resources one connection or stream may watch.
@@ -55,6 +57,10 @@ pub const CALL_ID_MAX_CHARS: usize = 200;
 pub const ARGUMENT_MAX_CHARS: usize = 4_096;
 /// Entries of a list argument.
 pub const ARGUMENT_LIST_COUNT: usize = 32;
+/// A long text that is an argument of its own: a concept, a summary, findings.
+pub const PROSE_MAX_CHARS: usize = 65_536;
+/// Entries of an argument that is a list of objects.
+pub const GROUPS_COUNT: usize = 512;
 /// How long a client may keep lists of tools and prompts, which change with the program only.
 pub const STATIC_TTL_MS: u64 = 60_000;
 /// How long a client may keep what a run's resource said.
