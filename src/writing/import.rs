@@ -106,8 +106,17 @@ impl From<String> for Refusal {
     }
 }
 
-/// Whom the import tells about rows that are rejected or mended, as it meets them.
-pub type Teller<'t> = &'t mut (dyn FnMut(&Told) + Send);
+/// What an import says while it goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'n> {
+    /// A row was rejected or mended.
+    Row(&'n Told),
+    /// A page of a table was taken: the table as it now stands.
+    Page(&'n TableReport),
+}
+
+/// Whom the import tells, as it goes on.
+pub type Teller<'t> = &'t mut (dyn FnMut(News<'_>) + Send);
 
 /// An import in work.
 struct Import<'i> {
@@ -176,8 +185,9 @@ impl Import<'_> {
             after = last;
             self.step(table, &rows, (first, last), &mut report).await?;
             for note in self.notes.drain(..) {
-                tell(&note);
+                tell(News::Row(&note));
             }
+            tell(News::Page(&report));
         }
         Ok(report)
     }

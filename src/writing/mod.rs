@@ -203,7 +203,7 @@ impl Writing {
 
     /// Imports an installation of the seed's schema from a PostgreSQL database, which is only read.
     /// Can be repeated: what was imported before is left alone. `tell` hears of every row that is
-    /// rejected or mended.
+    /// rejected or mended, and of every page that was taken.
     ///
     /// # Errors
     /// [`WritingError::Invalid`] where `from` is no such database, or a database's; what was

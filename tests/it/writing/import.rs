@@ -2,7 +2,7 @@
 
 use adwd::args;
 use adwd::db::Db;
-use adwd::writing::import::{ImportOptions, ImportReport, Told};
+use adwd::writing::import::{ImportOptions, ImportReport, News, Told};
 use adwd::writing::*;
 use sqlx::Connection;
 
@@ -156,8 +156,14 @@ async fn run(url: &str, sql: &'static str) {
 
 async fn import(w: &World, from: &Db) -> (ImportReport, Vec<Told>) {
     let mut told = Vec::new();
-    let mut tell = |row: &Told| told.push(row.clone());
+    let mut read = 0;
+    let mut tell = |news: News<'_>| match news {
+        News::Row(row) => told.push(row.clone()),
+        News::Page(table) => read = read.max(table.read),
+    };
     let report = w.writing.import(from, &ImportOptions::default(), &mut tell).await.unwrap();
+    let most = report.tables.iter().map(|table| table.read).max();
+    assert_eq!(Some(read), most, "each page is told");
     (report, told)
 }
 
@@ -299,7 +305,7 @@ async fn an_import_can_be_repeated_and_takes_only_what_is_new(s: Scratch) {
 
 async fn what_is_no_such_installation_is_refused(s: Scratch) {
     let w = world(s).await;
-    let mut tell = |_: &Told| {};
+    let mut tell = |_: News<'_>| {};
     let own = w.writing.import(&w.db.clone(), &ImportOptions::default(), &mut tell).await;
     let error = own.unwrap_err();
     assert_eq!(error.code(), "invalid_argument");
