@@ -7,6 +7,7 @@ use super::bounds::COMPLETION_COUNT;
 use super::error::ToolError;
 use super::runs::completion as runs;
 use super::server::AdwServer;
+use super::writing::completion as writing;
 
 /// Values that begin with what was typed. What does not exist has nothing to complete; an empty
 /// list is the answer every client takes.
@@ -14,10 +15,13 @@ pub async fn complete(
     server: &AdwServer,
     request: &CompleteRequestParams,
 ) -> Result<CompleteResult, ErrorData> {
-    let values = runs::complete(server.runs(), request)
-        .await
-        .map_err(|error| ToolError::from(error).into_protocol())?;
-    told(values.unwrap_or_default())
+    let protocol = ToolError::into_protocol;
+    let runs = runs::complete(server.runs(), request).await;
+    if let Some(values) = runs.map_err(|error| protocol(error.into()))? {
+        return told(values);
+    }
+    let writing = writing::complete(server.writing(), request).await;
+    told(writing.map_err(|error| protocol(error.into()))?.unwrap_or_default())
 }
 
 /// The values that begin so.

@@ -14,6 +14,7 @@ use super::bounds::{LIVE_TTL_MS, STATIC_TTL_MS};
 use super::error::{pretty, resource_not_found};
 use super::runs::resources as runs;
 use super::server::AdwServer;
+use super::writing::resources as writing;
 
 /// Mime type of structured data.
 pub const JSON: &str = "application/json";
@@ -41,7 +42,8 @@ impl Reading {
 /// The list. Clients read the whole of it at every connect and again after every `list_changed`,
 /// so it is short: what is new and open; the rest is reached through templates.
 pub async fn list(server: &AdwServer) -> Result<ListResourcesResult, ErrorData> {
-    let listed = runs::list(server.runs()).await?;
+    let mut listed = runs::list(server.runs()).await?;
+    listed.extend(writing::list(server.writing()).await?);
     Ok(ListResourcesResult::with_all_items(listed)
         .with_ttl_ms(LIVE_TTL_MS)
         .with_cache_scope(CacheScope::Private))
@@ -55,7 +57,8 @@ pub async fn listed(server: &AdwServer) -> Result<Vec<String>, ErrorData> {
 /// The templates.
 #[must_use]
 pub fn templates() -> ListResourceTemplatesResult {
-    ListResourceTemplatesResult::with_all_items(runs::templates())
+    let templates = [runs::templates(), writing::templates()].concat();
+    ListResourceTemplatesResult::with_all_items(templates)
         .with_ttl_ms(STATIC_TTL_MS)
         .with_cache_scope(CacheScope::Private)
 }
@@ -72,6 +75,9 @@ pub async fn read(server: &AdwServer, uri: &str) -> Result<ReadResourceResult, E
     };
     let reading = match &address {
         Address::Run(address) => runs::read(server.runs(), uri, address).await?,
+        Address::Writing(address) => {
+            writing::read(server.writing(), server.clock(), uri, address).await?
+        }
     };
     // The address as it was asked for: clients match the answer by it.
     let contents = ResourceContents::text(reading.text, uri).with_mime_type(reading.mime);

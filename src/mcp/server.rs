@@ -23,16 +23,19 @@ use super::error::ToolError;
 use super::runs::tasks;
 use super::subscriptions::{Watched, acceptable, pump};
 use super::tools::{self, Catalogue, Family};
-use super::{completion, prompts, resources, runs};
+use super::{completion, prompts, resources, runs, writing};
 use crate::auth::{Action, Principal, Transport};
 use crate::clock::Clock;
 use crate::runs::Runs;
+use crate::writing::Writing;
 
 /// What the layer is made from.
 #[derive(Clone)]
 pub struct McpDeps {
     /// The runs slice.
     pub runs: Runs,
+    /// The writing slice.
+    pub writing: Writing,
     /// Whether the tools that start runs are offered at all.
     pub trigger_tools_enabled: bool,
     /// The program's version, for clients.
@@ -47,7 +50,10 @@ const INSTRUCTIONS: &str = "adwd turns an issue number into a reviewed branch an
     adw_id; wait_adw_workflow waits for it in steps of at most 50 s; get_adw_state tells where it \
     stands and why it failed, get_adw_logs what it printed. Runs go on when you stop waiting or \
     disconnect. Errors come as {\"error\": {code, message, hint}}: do what the hint says. Before \
-    you trigger again, look at list_adw_workflows: an issue has one active run at a time.";
+    you trigger again, look at list_adw_workflows: an issue has one active run at a time. Apart from runs, adwd carries \
+    series of books through their production (writing workflows): create_workflow begins one, \
+    get_workflow_state says where it stands and what is missing, complete_current_phase goes on, \
+    record_production_metric records work, run_qa_checklist judges a book.";
 
 /// The handler of one connection (unix socket) or one request (HTTP).
 #[derive(Clone)]
@@ -93,6 +99,10 @@ impl AdwServer {
 
     pub(super) fn runs(&self) -> &Runs {
         &self.shared.deps.runs
+    }
+
+    pub(super) fn writing(&self) -> &Writing {
+        &self.shared.deps.writing
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
@@ -233,6 +243,7 @@ impl ServerHandler for AdwServer {
         let answer = match self.tool(&request.name) {
             Ok(def) => match def.family {
                 Family::Runs => runs::calls::call(self, def, &request, &context).await,
+                Family::Writing => writing::calls::call(self, def, &request, &context).await,
             },
             Err(Refused::Tool(error)) => Err(error),
             Err(Refused::Protocol(error)) => return Err(error),

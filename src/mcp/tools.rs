@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::args::{Field, input_schema};
 use super::error::{ToolError, pretty};
-use super::runs;
+use super::{runs, writing};
 use crate::auth::{Action, Principal};
 
 /// Who answers a tool.
@@ -18,6 +18,8 @@ use crate::auth::{Action, Principal};
 pub enum Family {
     /// Issue numbers become pull requests.
     Runs,
+    /// Series of books become published books.
+    Writing,
 }
 
 /// What a tool does to the world, as its annotations say it.
@@ -31,6 +33,10 @@ pub enum Effect {
     Ends,
     /// Adds to our own settings; twice is as good as once.
     Adds,
+    /// Adds to our own records; twice is twice.
+    Records,
+    /// Writes down a decision that cannot be taken back.
+    Decides,
 }
 
 impl Effect {
@@ -41,6 +47,8 @@ impl Effect {
             Effect::Starts => (false, false, false, true),
             Effect::Ends => (false, true, true, false),
             Effect::Adds => (false, false, true, false),
+            Effect::Records => (false, false, false, false),
+            Effect::Decides => (false, true, false, false),
         };
         ToolAnnotations::with_title(title)
             .read_only(read_only)
@@ -74,7 +82,7 @@ pub struct ToolDef {
 
 /// Every tool, in the order in which they are listed.
 pub fn all() -> impl Iterator<Item = &'static ToolDef> {
-    runs::table::TOOLS.iter()
+    runs::table::TOOLS.iter().chain(writing::table::tools())
 }
 
 /// What a tool answers.

@@ -33,3 +33,8 @@ mod runs_sql;
 mod support;
 mod world;
 mod writing;
+mod writing_mcp_defects;
+mod writing_mcp_notices;
+mod writing_mcp_story;
+mod writing_mcp_support;
+mod writing_mcp_tools;

@@ -11,6 +11,7 @@ use adwd::db::Db;
 use adwd::ids::{OsRng, ProjectName};
 use adwd::mcp::{HttpConfig, McpDeps, http_router, serve_http, serve_unix};
 use adwd::runs::{Runs, RunsDeps};
+use adwd::writing::{Writing, WritingDeps};
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation,
     ProgressNotificationParam, ProtocolVersion, ResourceUpdatedNotificationParam,
@@ -124,9 +125,10 @@ impl World {
     pub async fn with(trigger_tools_enabled: bool) -> World {
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
-        let runs = slice(dir.path(), stop.clone()).await;
+        let (runs, writing) = slices(dir.path(), stop.clone()).await;
         let deps = McpDeps {
             runs,
+            writing,
             trigger_tools_enabled,
             version: "0.0.0-test",
             clock: Arc::new(SystemClock),
@@ -168,7 +170,7 @@ impl World {
     }
 }
 
-async fn slice(dir: &Path, shutdown: CancellationToken) -> Runs {
+async fn slices(dir: &Path, shutdown: CancellationToken) -> (Runs, Writing) {
     let root = dir.join("repo");
     git(dir, &["init", "-q", "-b", "main", "repo"]);
     git(&root, &["commit", "-q", "--allow-empty", "-m", "first"]);
@@ -182,19 +184,27 @@ async fn slice(dir: &Path, shutdown: CancellationToken) -> Runs {
     config.projects = vec![ProjectConfig::new(ProjectName::parse("demo").unwrap(), root)];
     let db = Db::open(&format!("sqlite:{}", dir.join("db").display())).await.unwrap();
     db.migrate(&SystemClock).await.unwrap();
+    let changes = Changes::new();
+    let writing = Writing::open(WritingDeps {
+        db: db.clone(),
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(OsRng),
+        changes: changes.clone(),
+        config: config.writing.clone(),
+    });
     let deps = RunsDeps {
         config: Arc::new(config),
         db,
         clock: Arc::new(SystemClock),
         rng: Arc::new(OsRng),
-        changes: Changes::new(),
+        changes,
         exe: PathBuf::from("/nonexistent/adwd"),
         host: "testhost".to_owned(),
         automation: dir.join("automation"),
         base_env: env,
         shutdown,
     };
-    Runs::start(deps).await.unwrap().0
+    (Runs::start(deps).await.unwrap().0, writing)
 }
 
 #[allow(clippy::disallowed_methods, reason = "a repository has to come from somewhere")]
