@@ -13,6 +13,7 @@ mod render;
 mod runs;
 mod settings;
 mod watch;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -139,6 +140,7 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Resume(given) => runs::resume(&cx, given).await,
         Command::Wait(given) => watch::command(&cx, given).await,
         Command::Project(given) => project::command(&cx, given).await,
+        Command::Writing(given) => writing::command(&cx, given).await,
         Command::Doctor(given) => examine(&cx, &given).await,
         Command::Config(given) => settings::config(&cx, &given),
         Command::Demo(given) => show(&cx, given).await,

@@ -98,9 +98,8 @@ impl From<ClientError> for Fail {
                 .hint("the daemon's log says more: `adwd config show` names its folder"),
             ClientError::Refused { code, hint, .. } => {
                 let exit = match code.as_str() {
-                    "unknown_run" | "unknown_project" | "no_project" | "unknown_phase" => {
-                        exit::NOT_FOUND
-                    }
+                    "unknown_run" | "unknown_project" | "no_project" | "unknown_phase"
+                    | "unknown_workflow" | "unknown_book" | "unknown_approval" => exit::NOT_FOUND,
                     "invalid_argument" => exit::USAGE,
                     _ => exit::REFUSED,
                 };
@@ -136,7 +135,7 @@ impl std::error::Error for Fail {}
 
 /// The daemon's hints name tools, since models read them; a person in a shell types commands.
 fn in_shell_words(hint: &str) -> String {
-    const WORDS: [(&str, &str); 11] = [
+    const WORDS: &[(&str, &str)] = &[
         ("trigger_adw_workflow", "`adwd trigger`"),
         ("trigger_adw_phase", "`adwd phase`"),
         ("get_adw_state", "`adwd state`"),
@@ -148,6 +147,8 @@ fn in_shell_words(hint: &str) -> String {
         ("list_adw_projects", "`adwd project list`"),
         ("add_adw_project", "`adwd project add`"),
         ("remove_adw_project", "`adwd project remove`"),
+        ("list_active_workflows", "`adwd writing list`"),
+        ("get_workflow_state", "`adwd writing status`"),
     ];
     WORDS.iter().fold(hint.to_owned(), |text, (tool, command)| text.replace(tool, command))
 }

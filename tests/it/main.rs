@@ -33,6 +33,7 @@ mod runs_sql;
 mod support;
 mod world;
 mod writing;
+mod writing_cli;
 mod writing_mcp_defects;
 mod writing_mcp_notices;
 mod writing_mcp_story;
