@@ -28,9 +28,9 @@ impl Transport {
 /// Something a principal may or may not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Read runs, logs and projects.
+    /// Read everything: runs, logs, projects, series of books.
     Read,
-    /// Trigger, cancel and resume runs.
+    /// Trigger, cancel and resume runs; carry series of books on.
     Steer,
     /// Add and remove projects, which decides whose scripts the daemon executes.
     ManageProjects,

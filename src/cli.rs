@@ -17,6 +17,7 @@ mod settings;
 mod watch;
 mod workflow;
 mod workflow_view;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -148,6 +149,7 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Project(given) => project::command(&cx, given).await,
         Command::Clean(given) => clean::command(&cx, given).await,
         Command::Workflow(given) => workflow::command(&cx, given).await,
+        Command::Writing(given) => writing::command(&cx, given).await,
         Command::Doctor(given) => examine(&cx, &given).await,
         Command::Config(given) => settings::config(&cx, &given),
         Command::Demo(given) => show(&cx, given).await,

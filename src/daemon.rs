@@ -1,11 +1,10 @@
 //! The composition root: everything is put together here, started in order and ended in order.
 //!
-//! Life: claim the state folder → log → database → automation → runs → content and step workflows →
-//! socket → HTTP → ready. A
-//! first SIGTERM or SIGINT is soft: nothing new is accepted, streams end with a result, open calls
-//! are answered, and the program ends; runs live on under their monitors, and the next daemon
-//! finds them. A second one ends it at once, which loses nothing either. SIGHUP is ignored:
-//! settings are read at the start.
+//! Life: claim the state folder → log → database → automation → writing → runs → content and step
+//! workflows → socket → HTTP → ready. A first SIGTERM or SIGINT is soft: nothing new is accepted,
+//! streams end with a result, open calls are answered, and the program ends; runs live on under
+//! their monitors, and the next daemon finds them. A second one ends it at once, which loses nothing
+//! either. SIGHUP is ignored: settings are read at the start.
 
 mod host;
 mod listen;
@@ -34,6 +33,7 @@ use crate::mcp::McpDeps;
 use crate::runs::{Runs, RunsDeps};
 use crate::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use crate::telemetry::{self, TelemetryConfig};
+use crate::writing::{Writing, WritingDeps};
 
 pub use listen::{recorded_http, recorded_socket};
 
@@ -138,6 +138,13 @@ impl Daemon {
         status("looking at the runs of before");
         let stop = CancellationToken::new();
         let changes = Changes::new();
+        let writing = Writing::open(WritingDeps {
+            db: db.clone(),
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(OsRng),
+            changes: changes.clone(),
+            config: config.writing.clone(),
+        });
         let (runs, supervisor) = Runs::start(RunsDeps {
             config: config.clone(),
             db: db.clone(),
@@ -164,6 +171,7 @@ impl Daemon {
         let deps = McpDeps {
             runs: runs.clone(),
             steps,
+            writing,
             trigger_tools_enabled: true,
             tool_names: config.tool_names,
             version: env!("CARGO_PKG_VERSION"),

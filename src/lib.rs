@@ -21,6 +21,7 @@ pub mod auth;
 // L3: the slices.
 pub mod runs;
 pub mod steps;
+pub mod writing;
 // L4: the wire, both ends of it, and other programs.
 pub mod client;
 pub mod mcp;

@@ -296,3 +296,40 @@ pub const STEPS_REASON_CHARS: usize = 2_000;
 pub const STEPS_BUCKET_KEEP_MS: i64 = 24 * 3_600_000;
 /// Forbidden actions that a contract names (`spec/steps.md` §6): the gravest.
 pub const STEPS_FORBIDDEN_COUNT: usize = 5;
+
+// Writing.
+
+/// Books of one series.
+pub const WRITING_BOOKS_MAX_COUNT: i64 = 100;
+/// A concept, summary, blurb or other free text.
+pub const WRITING_TEXT_MAX_CHARS: usize = 20_000;
+/// A title, name, reason, key or entry of a list.
+pub const WRITING_WORD_MAX_CHARS: usize = 500;
+/// Entries of a list that a caller gives.
+pub const WRITING_LIST_MAX_COUNT: usize = 500;
+/// Metadata, as JSON text.
+pub const WRITING_METADATA_MAX_BYTES: usize = 64 * 1024;
+/// Workflows, gates or approvals on a page.
+pub const WRITING_PAGE_MAX_COUNT: i64 = 200;
+/// The same where nothing is said.
+pub const WRITING_PAGE_COUNT: i64 = 50;
+/// Visits of phases in one answer.
+pub const WRITING_HISTORY_MAX_COUNT: i64 = 500;
+/// The same where nothing is said.
+pub const WRITING_HISTORY_COUNT: i64 = 100;
+/// QA reports in one answer.
+pub const WRITING_REPORTS_MAX_COUNT: i64 = 50;
+/// Days in one answer.
+pub const WRITING_DAYS_MAX_COUNT: i64 = 1_000;
+/// Metric types that a caller may ask for at once.
+pub const WRITING_TYPES_MAX_COUNT: usize = 100;
+/// Chapters of a book, scenes of a chapter.
+pub const WRITING_CHAPTERS_MAX_COUNT: i64 = 10_000;
+/// Metrics that wait to be recorded before callers wait in turn.
+pub const WRITING_QUEUE_COUNT: usize = 1_024;
+/// Metrics recorded in one transaction.
+pub const WRITING_BATCH_COUNT: usize = 128;
+/// Rows of one step of an import or an export.
+pub const WRITING_STEP_COUNT: i64 = 500;
+/// How far a clock elsewhere may be ahead of ours before a moment counts as the future.
+pub const WRITING_CLOCK_SKEW_MS: i64 = 60_000;

@@ -5,8 +5,8 @@
 //! only; `NO_COLOR` and `TERM=dumb` are honoured. What came from outside (titles, log lines) has
 //! its control characters made harmless, so that it cannot steer the terminal.
 
-use std::cell::Cell;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Color, ContentArrangement, Table};
@@ -51,7 +51,7 @@ pub struct Out {
     terminal: bool,
     colours: bool,
     error_terminal: bool,
-    gone: Cell<bool>,
+    gone: AtomicBool,
 }
 
 impl Out {
@@ -66,7 +66,7 @@ impl Out {
             terminal,
             colours: terminal && !dumb && !set("NO_COLOR"),
             error_terminal: io::stderr().is_terminal() && !dumb,
-            gone: Cell::new(false),
+            gone: AtomicBool::new(false),
         }
     }
 
@@ -82,6 +82,12 @@ impl Out {
         self.terminal && !self.json
     }
 
+    /// Columns of the terminal; 80 where nobody says.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        Table::new().width().map_or(80, usize::from)
+    }
+
     /// Whether standard error can show something that moves.
     #[must_use]
     pub fn can_animate(&self) -> bool {
@@ -91,7 +97,7 @@ impl Out {
     /// Whether the reader of standard output went away: whoever follows something may stop.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.gone.get()
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// One line of a result, made harmless.
@@ -101,13 +107,13 @@ impl Out {
 
     /// Text as it is, for what we made ourselves (a script, a unit, a configuration).
     pub fn raw(&self, text: &str) {
-        if self.gone.get() {
+        if self.gone.load(Ordering::Relaxed) {
             return;
         }
         let mut stdout = io::stdout().lock();
         // Whatever the error, nobody reads on; a full disk behind a redirection shows in the shell.
         if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-            self.gone.set(true);
+            self.gone.store(true, Ordering::Relaxed);
         }
     }
 
@@ -218,7 +224,7 @@ mod tests {
             terminal: false,
             colours: false,
             error_terminal: false,
-            gone: Cell::new(false),
+            gone: AtomicBool::new(false),
         };
         assert_eq!(out.paint("x", Tone::Bad), "x");
         assert!(!out.is_terminal() && !out.can_animate());

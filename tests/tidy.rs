@@ -59,6 +59,18 @@ const PURE: &[&str] = &[
     "steps/output.rs",
     "steps/ready.rs",
     "steps/token.rs",
+    "writing/phase.rs",
+    "writing/phase_list.rs",
+    "writing/pass.rs",
+    "writing/metric.rs",
+    "writing/sums.rs",
+    "writing/velocity.rs",
+    "writing/qa.rs",
+    "writing/day.rs",
+    "writing/word.rs",
+    "writing/request.rs",
+    "writing/view.rs",
+    "writing/view_figures.rs",
 ];
 const IMPURE_WORDS: &[&str] = &["tokio", "sqlx", "std::fs", "std::process", "notify", "crate::db"];
 

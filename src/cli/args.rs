@@ -1,11 +1,15 @@
 //! The words of the command line.
 
+mod writing;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::Flags;
+
+pub use writing::{Export, ExportFormat, ExportTable, Import, Writing};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -14,7 +18,7 @@ Exit codes:
   2    wrong usage or configuration
   3    no daemon runs (or, for serve: another one holds the state folder)
   4    the daemon refused the request
-  5    no such run, project, phase, workflow or execution
+  5    no such run, project, phase, workflow, execution or book series
   6    the time given to wait passed
   130  interrupted; the run goes on
 
@@ -156,6 +160,16 @@ Examples:
   adwd workflow control ID approve"
     )]
     Workflow(super::workflow::Workflow),
+    /// Follow series of books, import and export them
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  adwd writing list
+  adwd writing status 7
+  adwd writing export 7 --format csv --output series-7.csv"
+    )]
+    Writing(Writing),
     /// Remove worktrees of ended runs before their time
     #[command(after_help = "\
 Examples:

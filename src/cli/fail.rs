@@ -100,7 +100,9 @@ impl From<ClientError> for Fail {
                 let exit = match code.as_str() {
                     "unknown_run" | "unknown_project" | "no_project" | "unknown_phase"
                     | "unknown_workflow" | "unknown_execution" | "unknown_artifact"
-                    | "unknown_agent" | "not_found" => exit::NOT_FOUND,
+                    | "unknown_agent" | "not_found" | "unknown_book" | "unknown_approval" => {
+                        exit::NOT_FOUND
+                    }
                     "invalid_argument" | "invalid_arguments" => exit::USAGE,
                     _ => exit::REFUSED,
                 };
@@ -136,7 +138,7 @@ impl std::error::Error for Fail {}
 
 /// The daemon's hints name tools, since models read them; a person in a shell types commands.
 fn in_shell_words(hint: &str) -> String {
-    const WORDS: [(&str, &str); 15] = [
+    const WORDS: &[(&str, &str)] = &[
         ("read midex://workflow/available_workflows", "call `adwd workflow list`"),
         ("read midex://workflow/executions", "call `adwd workflow status`"),
         ("workflow_control", "`adwd workflow control`"),
@@ -152,6 +154,8 @@ fn in_shell_words(hint: &str) -> String {
         ("list_adw_projects", "`adwd project list`"),
         ("add_adw_project", "`adwd project add`"),
         ("remove_adw_project", "`adwd project remove`"),
+        ("list_active_workflows", "`adwd writing list`"),
+        ("get_workflow_state", "`adwd writing status`"),
     ];
     const STATUS: &str = "read midex://workflow/workflow_status/";
     let hint = match hint.strip_prefix(STATUS).and_then(|rest| rest.split_once(' ')) {

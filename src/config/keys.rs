@@ -274,6 +274,12 @@ pub(super) static KEYS: &[Key] = &[
         },
         |c| c.uv.python.clone().unwrap_or_default(),
     ),
+    key("writing.enforce", &["ADWD_WRITING_ENFORCE"], set_enforce, |c| {
+        if c.writing.enforce { "on" } else { "off" }.to_owned()
+    }),
+    key("writing.time_zone", &["ADWD_WRITING_TIME_ZONE"], set_time_zone, |c| {
+        c.writing.time_zone.clone()
+    }),
     seconds_key!(
         "state_timeout_s",
         &["ADW_MCP_STATE_TIMEOUT", "ADWD_STATE_TIMEOUT_S"],
@@ -339,6 +345,21 @@ fn set_level(config: &mut Config, input: &Input, _: &Base) -> Result<(), String>
             .to_owned()
     })?;
     config.logs.level = level;
+    Ok(())
+}
+
+fn set_enforce(config: &mut Config, input: &Input, _: &Base) -> Result<(), String> {
+    config.writing.enforce =
+        input.bool_or_switch().map_err(|()| "expected \"on\" or \"off\"".to_owned())?;
+    Ok(())
+}
+
+fn set_time_zone(config: &mut Config, input: &Input, _: &Base) -> Result<(), String> {
+    let name = some_text(input)?;
+    jiff::tz::TimeZoneDatabase::bundled()
+        .get(&name)
+        .map_err(|_| "expected an IANA time zone, as in \"UTC\" or \"Europe/Berlin\"".to_owned())?;
+    config.writing.time_zone = name;
     Ok(())
 }
 

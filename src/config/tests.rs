@@ -267,6 +267,8 @@ fn other_value(key: &str) -> &'static str {
         "env_allow" => "A,B_*",
         "logs.level" => "warn",
         "uv.python" => "3.13",
+        "writing.enforce" => "off",
+        "writing.time_zone" => "Europe/Berlin",
         _ => "17",
     }
 }

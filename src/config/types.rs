@@ -41,6 +41,8 @@ pub struct Config {
     pub env_allow: Vec<String>,
     /// The Python side.
     pub uv: Uv,
+    /// Writing workflows.
+    pub writing: WritingConfig,
     /// The projects that are served.
     pub projects: Vec<ProjectConfig>,
     /// Raw `[[profile]]` tables; their form is defined by the runs slice.
@@ -245,6 +247,22 @@ pub struct Uv {
     pub python: Option<String>,
 }
 
+/// Writing workflows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WritingConfig {
+    /// Whether phases are entered only as their gates and approvals allow; off reproduces the
+    /// permissive transitions of the servers that people migrate from.
+    pub enforce: bool,
+    /// The zone of a workflow that names none, an IANA name.
+    pub time_zone: String,
+}
+
+impl Default for WritingConfig {
+    fn default() -> WritingConfig {
+        WritingConfig { enforce: true, time_zone: "UTC".to_owned() }
+    }
+}
+
 /// Where a project's run state lives.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -440,6 +458,7 @@ impl Default for Config {
             logs: Logs { level: "info".to_owned(), keep_days: 14 },
             env_allow: Vec::new(),
             uv: Uv::default(),
+            writing: WritingConfig::default(),
             projects: Vec::new(),
             profiles: Vec::new(),
             contents: Vec::new(),

@@ -72,6 +72,15 @@ impl Input {
         }
     }
 
+    /// A switch: `on` and `off`, or anything that is true or false.
+    pub(super) fn bool_or_switch(&self) -> Result<bool, ()> {
+        match self {
+            Input::Toml(toml::Value::String(text)) => Input::Text(text.clone()).bool(),
+            other => other.bool(),
+        }
+        .map_err(drop)
+    }
+
     pub(super) fn whole(&self, range: &RangeInclusive<u64>) -> Result<u64, String> {
         let expected =
             || format!("expected a whole number from {} to {}", range.start(), range.end());

@@ -35,6 +35,7 @@ pub const ALL: &[Migration] = &[
     migration!(1, "runs", "0001_runs.sql"),
     migration!(2, "content", "0002_content.sql"),
     migration!(3, "steps", "0003_steps.sql"),
+    migration!(4, "writing", "0004_writing.sql"),
 ];
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ mod tests {
         (1, "82fffab58f741e30c6cea9bb72125840f7ee00c3c1f2a83ffc20c995a6501751", ""),
         (2, "178fc856e785279d9c98723ceb45e30f01186ce6dbdb07f65e2eccde9b905052", ""),
         (3, "8705a21002f236e099c772a5a4cb8dc343c8f4c69e3a3c13ff951c75e0e50bfe", ""),
+        (4, "fd740b56698e5c2d12777841d77cf516f82a442b76714c7a3dea42e4e776a1fd", ""),
     ];
 
     #[test]
@@ -63,10 +65,18 @@ mod tests {
         }
     }
 
+    /// Numbers that are given to migrations which have not landed yet; empty when all have.
+    const GIVEN: &[i64] = &[2, 3];
+
     #[test]
     fn versions_ascend_without_gaps() {
-        for (index, migration) in ALL.iter().enumerate() {
-            assert_eq!(usize::try_from(migration.version), Ok(index), "{}", migration.name);
+        let mut expected = 0;
+        for migration in ALL {
+            while GIVEN.contains(&expected) && migration.version != expected {
+                expected += 1;
+            }
+            assert_eq!(migration.version, expected, "{}", migration.name);
+            expected += 1;
         }
     }
 

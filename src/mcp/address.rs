@@ -3,6 +3,7 @@
 use crate::changes::Changed;
 use crate::mcp::runs::resources::RunUri;
 use crate::mcp::steps::uri::StepUri;
+use crate::mcp::writing::uri::WritingUri;
 
 /// The address of something that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub enum Address {
     Run(RunUri),
     /// Of step workflows.
     Step(StepUri),
+    /// Of the writing workflows.
+    Writing(WritingUri),
 }
 
 impl Address {
@@ -22,7 +25,9 @@ impl Address {
         if let Some(address) = StepUri::parse(text) {
             return address.map(Address::Step);
         }
-        RunUri::parse(text).map(Address::Run).ok_or_else(|| {
+        let run = || RunUri::parse(text).map(Address::Run);
+        let writing = || WritingUri::parse(text).map(Address::Writing);
+        run().or_else(writing).ok_or_else(|| {
             "it is no address of this server; resources/list and resources/templates/list show \
              those that are"
                 .to_owned()
@@ -38,6 +43,8 @@ impl Address {
             (Address::Run(uri), Changed::Queue) => *uri == RunUri::Runs,
             (Address::Run(_), _) => false,
             (Address::Step(uri), changed) => uri.shows(changed),
+            (Address::Writing(uri), Changed::Writing(id)) => uri.shows(id),
+            (Address::Writing(_), _) => false,
         }
     }
 }
@@ -51,6 +58,7 @@ pub fn may_change_list(changed: &Changed) -> bool {
             | Changed::Project(_)
             | Changed::Execution(_)
             | Changed::Content
+            | Changed::Writing(_)
             | Changed::Lagged
     )
 }

@@ -3,14 +3,18 @@
 //! Models and people get names, types and quoting slightly wrong all the time. What is meant
 //! without doubt is taken (42 for "42"); everything else is answered with the right form.
 
+mod near;
+
 use std::collections::BTreeMap;
 
 use rmcp::model::JsonObject;
 use serde_json::{Map, Value, json};
 
-use super::bounds::{ARGUMENT_LIST_COUNT, ARGUMENT_MAX_CHARS};
+use super::bounds::{ARGUMENT_LIST_COUNT, ARGUMENT_MAX_CHARS, GROUPS_COUNT, PROSE_MAX_CHARS};
 use super::error::ToolError;
 use crate::clock::Millis;
+
+pub use near::{clip, nearest};
 
 /// What an argument may be.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +35,16 @@ pub enum Kind {
     Moment,
     /// A finite number.
     Number,
+    /// A finite number within bounds.
+    Real(i64, i64),
+    /// A whole number from 1 that names something, or text of its digits.
+    Key,
+    /// Long text.
+    Prose,
+    /// Arguments within an argument.
+    Group(&'static [Field]),
+    /// A list of such.
+    Groups(&'static [Field]),
     /// Structured data of the form that the schema shows; what is inside is checked by the slice
     /// that takes it. Text that holds such JSON is taken too: some models quote what they nest.
     Json(fn() -> Value),
@@ -90,6 +104,14 @@ fn field_schema(field: &Field) -> Value {
         Kind::Word(words) => json!({ "type": "string", "enum": words }),
         Kind::List => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Number => json!({ "type": "number" }),
+        Kind::Real(min, max) => json!({ "type": "number", "minimum": min, "maximum": max }),
+        Kind::Key => json!({ "anyOf": [
+            { "type": "integer", "minimum": 1 },
+            { "type": "string", "pattern": "^[1-9][0-9]*$" },
+        ] }),
+        Kind::Prose => json!({ "type": "string" }),
+        Kind::Group(fields) => Value::Object(input_schema(fields)),
+        Kind::Groups(fields) => json!({ "type": "array", "items": input_schema(fields) }),
         Kind::Json(schema) => schema(),
     };
     if let Value::Object(object) = &mut schema {
@@ -111,6 +133,22 @@ enum Checked {
     Int(i64),
     List(Vec<String>),
     Json(Value),
+    Group(Args),
+    Groups(Vec<Args>),
+}
+
+impl Checked {
+    fn to_json(&self) -> Value {
+        match self {
+            Checked::Text(text) => json!(text),
+            Checked::Flag(flag) => json!(flag),
+            Checked::Int(number) => json!(number),
+            Checked::List(list) => json!(list),
+            Checked::Json(value) => value.clone(),
+            Checked::Group(args) => args.to_json(),
+            Checked::Groups(list) => list.iter().map(Args::to_json).collect(),
+        }
+    }
 }
 
 impl Args {
@@ -123,7 +161,7 @@ impl Args {
                 return Err(unknown_argument(tool, name, fields));
             };
             if !value.is_null() {
-                values.insert(field.name, check(field, value)?);
+                values.insert(field.name, check(tool, field, value)?);
             }
         }
         match fields.iter().find(|f| f.required && !values.contains_key(f.name)) {
@@ -195,6 +233,13 @@ impl Args {
         self.values.contains_key(name)
     }
 
+    /// What was given, in its plain form: ids as numbers, quoted numbers as numbers, no nulls.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let given = self.values.iter();
+        Value::Object(given.map(|(name, value)| ((*name).to_owned(), value.to_json())).collect())
+    }
+
     /// A list.
     #[must_use]
     pub fn list(&self, name: &str) -> Option<Vec<String>> {
@@ -205,8 +250,23 @@ impl Args {
     }
 }
 
-fn check(field: &Field, value: &Value) -> Result<Checked, ToolError> {
+fn check(tool: &str, field: &Field, value: &Value) -> Result<Checked, ToolError> {
+    let within = |at: String| format!("{tool}: {}{at}", field.name);
     let checked = match field.kind {
+        Kind::Group(fields) => match json_of(value, &json!({ "type": "object" })) {
+            Some(Value::Object(given)) => {
+                return Args::read(&within(String::new()), fields, &given).map(Checked::Group);
+            }
+            _ => None,
+        },
+        Kind::Groups(fields) => match groups_of(value) {
+            Some(list) => {
+                let read = |(at, given)| Args::read(&within(format!("[{at}]")), fields, given);
+                let args = list.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+                return Ok(Checked::Groups(args));
+            }
+            None => None,
+        },
         Kind::Id => text_of(value).or_else(|| digits_of(value)).map(Checked::Text),
         Kind::Text => text_of(value).map(Checked::Text),
         Kind::Flag => flag_of(value).map(Checked::Flag),
@@ -217,6 +277,9 @@ fn check(field: &Field, value: &Value) -> Result<Checked, ToolError> {
         Kind::List => list_of(value).map(Checked::List),
         Kind::Moment => moment_of(value).map(Checked::Int),
         Kind::Number => number_of(value).map(Checked::Json),
+        Kind::Real(min, max) => number_of(value).filter(|n| fits(n, min, max)).map(Checked::Json),
+        Kind::Key => int_of(value).filter(|n| *n >= 1).map(Checked::Int),
+        Kind::Prose => prose_of(value).map(Checked::Text),
         Kind::Json(schema) => json_of(value, &schema()).map(Checked::Json),
     };
     checked.ok_or_else(|| {
@@ -240,12 +303,45 @@ fn expected(kind: Kind) -> String {
             "RFC 3339 such as \"2026-11-21T09:00:00Z\", or milliseconds since 1970".to_owned()
         }
         Kind::Number => "a number".to_owned(),
+        Kind::Real(min, max) => format!("a number from {min} to {max}"),
+        Kind::Key => "a whole number from 1, or text of its digits".to_owned(),
+        Kind::Prose => format!("a string of at most {PROSE_MAX_CHARS} characters"),
+        Kind::Group(fields) => format!("an object of {}", names(fields)),
+        Kind::Groups(fields) => {
+            format!("a list of at most {GROUPS_COUNT} objects of {}", names(fields))
+        }
         Kind::Json(schema) => format!("an {}", json_type(&schema())),
     }
 }
 
 fn text_of(value: &Value) -> Option<String> {
     value.as_str().filter(|text| text.chars().count() <= ARGUMENT_MAX_CHARS).map(str::to_owned)
+}
+
+fn prose_of(value: &Value) -> Option<String> {
+    value.as_str().filter(|text| text.chars().count() <= PROSE_MAX_CHARS).map(str::to_owned)
+}
+
+/// A list of objects, or text that holds one.
+fn groups_of(value: &Value) -> Option<Vec<JsonObject>> {
+    let Some(Value::Array(items)) = json_of(value, &json!({ "type": "array" })) else {
+        return None;
+    };
+    let list: Option<Vec<JsonObject>> = items
+        .into_iter()
+        .map(|item| if let Value::Object(o) = item { Some(o) } else { None })
+        .collect();
+    list.filter(|list| list.len() <= GROUPS_COUNT)
+}
+
+fn fits(number: &Value, min: i64, max: i64) -> bool {
+    #[allow(clippy::cast_precision_loss, reason = "bounds are far below 2^53")]
+    let (min, max) = (min as f64, max as f64);
+    number.as_f64().is_some_and(|n| (min..=max).contains(&n))
+}
+
+fn names(fields: &[Field]) -> String {
+    fields.iter().map(|field| field.name).collect::<Vec<_>>().join(", ")
 }
 
 /// The digits of a whole number; leading zeros are lost before we see it, which is why the
@@ -325,57 +421,20 @@ fn json_of(value: &Value, schema: &Value) -> Option<Value> {
 fn unknown_argument(tool: &str, name: &str, fields: &[Field]) -> ToolError {
     let names: Vec<&str> = fields.iter().map(|f| f.name).collect();
     let message = format!("{tool} has no argument {:?}", clip(name));
+    let inner = fields.iter().find(|field| match field.kind {
+        Kind::Group(fields) => fields.iter().any(|field| field.name == name),
+        _ => false,
+    });
     let hint = match (nearest(name, &names), names.is_empty()) {
+        _ if inner.is_some_and(|outer| outer.name != name) => {
+            let outer = inner.map_or("", |outer| outer.name);
+            format!("it belongs into {outer:?}: {{{outer:?}: {{{name:?}: …}}}}")
+        }
         (_, true) => "it takes no arguments".to_owned(),
         (Some(near), _) => format!("did you mean {near:?}? It takes: {}", names.join(", ")),
         (None, _) => format!("it takes: {}", names.join(", ")),
     };
     ToolError { code: "unknown_argument".to_owned(), message, hint: Some(hint) }
-}
-
-/// The known name that was most likely meant.
-#[must_use]
-pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
-    let given: String = given.chars().take(64).collect::<String>().to_lowercase().replace('-', "_");
-    known
-        .iter()
-        .map(|name| {
-            // A part of the name (`issue` for `issue_number`) is nearer than its length says.
-            let part = given.len() >= 2 && (name.contains(&given) || given.contains(*name));
-            let far = distance(&given.replace('_', ""), &name.replace('_', ""));
-            (if part { far.min(2) } else { far }, *name)
-        })
-        .min()
-        .filter(|(far, name)| *far <= 2.max(name.len() / 3))
-        .map(|(_, name)| name)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-/// The beginning of something a caller sent, safe to repeat.
-#[must_use]
-pub fn clip(text: &str) -> String {
-    const SHOWN: usize = 60;
-    let mut shown: String =
-        text.chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

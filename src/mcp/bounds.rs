@@ -27,6 +27,8 @@ pub const COMPLETED_COUNT: u32 = 1_000;
 /// Content of artifacts that a list of seed 001 carries along; the rest is read one by one. Escaped
 /// twice (JSON in JSON) it may be four times as long, and clients read 16 MiB at most.
 pub const INLINE_CONTENT_BYTES: i64 = 2 << 20;
+/// Book series in the resource list.
+pub const LISTED_SERIES_COUNT: u32 = 20;
 /// Values in one completion, set by the protocol.
 pub const COMPLETION_COUNT: usize = 100;
 /// Resources one connection or stream may watch.
@@ -64,6 +66,10 @@ pub const CALL_ID_MAX_CHARS: usize = 200;
 pub const ARGUMENT_MAX_CHARS: usize = 4_096;
 /// Entries of a list argument: the paths that a step refers to can be many.
 pub const ARGUMENT_LIST_COUNT: usize = 200;
+/// A long text that is an argument of its own: a concept, a summary, findings.
+pub const PROSE_MAX_CHARS: usize = 65_536;
+/// Entries of an argument that is a list of objects.
+pub const GROUPS_COUNT: usize = 512;
 /// How long a client may keep lists of tools and templates, which change with the program only.
 pub const STATIC_TTL_MS: u64 = 300_000;
 /// How long a client may keep personas, rules and workflows, which change when a file is edited.

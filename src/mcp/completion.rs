@@ -9,6 +9,7 @@ use super::runs::completion as runs;
 use super::server::AdwServer;
 use super::steps::completion as steps;
 use super::steps::resources::protocol;
+use super::writing::completion as writing;
 
 /// Values that begin with what was typed. What does not exist has nothing to complete; an empty
 /// list is the answer every client takes.
@@ -16,10 +17,13 @@ pub async fn complete(
     server: &AdwServer,
     request: &CompleteRequestParams,
 ) -> Result<CompleteResult, ErrorData> {
-    let values = runs::complete(server.runs(), request)
-        .await
-        .map_err(|error| ToolError::from(error).into_protocol())?;
-    if let Some(values) = values {
+    let wrong = ToolError::into_protocol;
+    let runs = runs::complete(server.runs(), request).await;
+    if let Some(values) = runs.map_err(|error| wrong(error.into()))? {
+        return told(values);
+    }
+    let writing = writing::complete(server.writing(), request).await;
+    if let Some(values) = writing.map_err(|error| wrong(error.into()))? {
         return told(values);
     }
     let values = steps::complete(server.steps(), server.runs(), request).await;

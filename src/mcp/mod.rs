@@ -1,8 +1,7 @@
 //! The MCP layer: one handler for every transport, in every revision of the protocol.
 //!
 //! Only this folder names rmcp's server. Below it nobody knows MCP; what is here knows neither
-//! SQL nor processes, only the slices' handles ([`crate::runs::Runs`], [`crate::steps::Steps`]) and
-//! plain data.
+//! SQL nor processes, only the handles of the slices and plain data.
 
 pub mod address;
 pub mod args;
@@ -19,6 +18,7 @@ pub mod steps;
 pub mod subscriptions;
 pub mod tools;
 pub mod transport;
+pub mod writing;
 
 pub use server::{AdwServer, McpDeps};
 pub use transport::{HttpConfig, bridge, http_router, http_router_of, serve_http, serve_unix};

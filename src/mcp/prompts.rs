@@ -13,6 +13,7 @@ use super::runs::prompts as runs;
 use super::server::AdwServer;
 use super::steps::prompts as steps;
 use super::steps::resources::protocol;
+use super::writing::prompts as writing;
 
 /// One prompt.
 pub struct PromptDef {
@@ -37,10 +38,15 @@ impl PromptDef {
     }
 }
 
-/// The prompts: the runs', which are fixed, and one for each workflow that can be started.
+/// The prompts that are fixed, in the order in which they are listed.
+fn fixed() -> impl Iterator<Item = &'static PromptDef> {
+    runs::PROMPTS.iter().chain(&writing::PROMPTS)
+}
+
+/// The prompts: the fixed ones, and one for each workflow that can be started.
 pub async fn listed(server: &AdwServer) -> Result<Vec<Prompt>, ErrorData> {
     let workflows = steps::list(server.steps()).await.map_err(|error| protocol(&error))?;
-    Ok(runs::PROMPTS.iter().map(PromptDef::wire).chain(workflows).collect())
+    Ok(fixed().map(PromptDef::wire).chain(workflows).collect())
 }
 
 /// The list of prompts.
@@ -59,11 +65,15 @@ pub async fn get(
     let read = |name: &str, fields: &[Field]| {
         Args::read(name, fields, &given).map_err(ToolError::into_protocol)
     };
-    if let Some(def) = runs::PROMPTS.iter().find(|def| def.name == request.name) {
+    if let Some(def) = fixed().find(|def| def.name == request.name) {
         let args = read(def.name, def.fields)?;
-        let messages = runs::fill(server.runs(), server.clock(), def.name, &args)
-            .await
-            .map_err(|error| ToolError::from(error).into_protocol())?;
+        let messages = if writing::NAMES.contains(&def.name) {
+            writing::fill(server.writing(), def.name, &args).await.map_err(ToolError::from)
+        } else {
+            let filled = runs::fill(server.runs(), server.clock(), def.name, &args).await;
+            filled.map_err(ToolError::from)
+        };
+        let messages = messages.map_err(ToolError::into_protocol)?;
         return Ok(GetPromptResult::new(messages).with_description(def.about));
     }
     let found = steps::find(server.steps(), &request.name).await;

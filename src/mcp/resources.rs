@@ -17,6 +17,7 @@ use super::error::{pretty, resource_not_found};
 use super::runs::resources as runs;
 use super::server::AdwServer;
 use super::steps::resources as steps;
+use super::writing::resources as writing;
 
 /// Mime type of structured data.
 pub const JSON: &str = "application/json";
@@ -49,6 +50,7 @@ pub async fn list(server: &AdwServer) -> Result<ListResourcesResult, ErrorData> 
     let mut listed = runs::list(server.runs()).await?;
     let workflows = steps::list(server.steps()).await;
     listed.extend(workflows.map_err(|error| steps::protocol(&error))?);
+    listed.extend(writing::list(server.writing()).await?);
     Ok(ListResourcesResult::with_all_items(listed)
         .with_ttl_ms(LIVE_TTL_MS)
         .with_cache_scope(CacheScope::Private))
@@ -62,7 +64,7 @@ pub async fn listed(server: &AdwServer) -> Result<Vec<Resource>, ErrorData> {
 /// The templates.
 #[must_use]
 pub fn templates() -> ListResourceTemplatesResult {
-    let all = runs::templates().into_iter().chain(steps::templates()).collect();
+    let all = [runs::templates(), steps::templates(), writing::templates()].concat();
     ListResourceTemplatesResult::with_all_items(all)
         .with_ttl_ms(STATIC_TTL_MS)
         .with_cache_scope(CacheScope::Private)
@@ -75,6 +77,9 @@ pub async fn read(server: &AdwServer, uri: &str) -> Result<ReadResourceResult, E
     let reading = match &address {
         Address::Run(address) => runs::read(server.runs(), uri, address).await?,
         Address::Step(address) => steps::read(server.steps(), server.runs(), uri, address).await?,
+        Address::Writing(address) => {
+            writing::read(server.writing(), server.clock(), uri, address).await?
+        }
     };
     // The address as it was asked for: clients match the answer by it.
     let contents = ResourceContents::text(reading.text, uri).with_mime_type(reading.mime);

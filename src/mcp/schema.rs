@@ -85,9 +85,20 @@ pub fn plain(schema: &mut Value) {
 
 /// Visits the schemas inside a schema.
 fn below(object: &mut Map<String, Value>) {
+    let required: Vec<Value> =
+        object.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
     for (key, value) in object.iter_mut() {
         match (key.as_str(), value) {
-            ("properties" | "patternProperties" | "$defs", Value::Object(map)) => {
+            ("properties", Value::Object(map)) => {
+                for (name, inner) in map {
+                    if required.iter().any(|r| r == name) {
+                        plain_told(inner)
+                    } else {
+                        plain(inner)
+                    }
+                }
+            }
+            ("patternProperties" | "$defs", Value::Object(map)) => {
                 map.values_mut().for_each(plain);
             }
             ("anyOf" | "oneOf" | "allOf" | "prefixItems", Value::Array(list)) => {
@@ -118,7 +129,31 @@ fn drop_noise(object: &mut Map<String, Value>) {
     }
 }
 
-/// An absent fact is an absent field, never null, so `null` is taken out of every union.
+/// Makes the schema of a field plain that is always told. Where it may be null it is a figure that
+/// can be undefined (a pace without hours), and null stays: as a branch of its own, because a `type`
+/// array is what clients mind.
+fn plain_told(schema: &mut Value) {
+    let undefined = allows_null(schema);
+    plain(schema);
+    let Value::Object(object) = schema else { return };
+    if !undefined {
+        return;
+    }
+    let description = object.remove("description");
+    let told = std::mem::take(object);
+    object.extend(description.map(|text| ("description".to_owned(), text)));
+    object.insert("anyOf".to_owned(), json!([told, { "type": "null" }]));
+}
+
+fn allows_null(schema: &Value) -> bool {
+    let is_null =
+        |t: &Value| t == "null" || t.as_array().is_some_and(|all| all.contains(&json!("null")));
+    let branches = ["anyOf", "oneOf"].iter().filter_map(|key| schema.get(*key)?.as_array());
+    schema.get("type").is_some_and(is_null) || branches.flatten().any(allows_null)
+}
+
+/// A field that is not always told is absent where there is nothing to tell, never null, so `null`
+/// is taken out of its unions.
 fn drop_null(object: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = object.get_mut("type") {
         types.retain(|t| t != "null");
@@ -126,6 +161,9 @@ fn drop_null(object: &mut Map<String, Value>) {
             let only = types.remove(0);
             object.insert("type".to_owned(), only);
         }
+    }
+    if let Some(Value::Array(words)) = object.get_mut("enum") {
+        words.retain(|word| !word.is_null());
     }
     for key in ["anyOf", "oneOf"] {
         let Some(Value::Array(branches)) = object.get_mut(key) else { continue };
@@ -167,11 +205,20 @@ fn constrains(object: &Map<String, Value>) -> bool {
 #[must_use]
 pub fn oddities(schema: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    look(schema, "", &mut found);
+    look(schema, "", false, &mut found);
     found
 }
 
-fn look(schema: &Value, path: &str, found: &mut Vec<String>) {
+/// What is odd in the schema of an answer, where a figure may be undefined: `anyOf` of one schema
+/// and null, and in no other form.
+#[must_use]
+pub fn answer_oddities(schema: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    look(schema, "", true, &mut found);
+    found
+}
+
+fn look(schema: &Value, path: &str, undefined: bool, found: &mut Vec<String>) {
     let Value::Object(object) = schema else {
         if schema.is_boolean() {
             found.push(format!("{path}: boolean schema"));
@@ -199,18 +246,25 @@ fn look(schema: &Value, path: &str, found: &mut Vec<String>) {
         match (key.as_str(), value) {
             ("properties" | "$defs", Value::Object(map)) => {
                 for (name, inner) in map {
-                    look(inner, &format!("{path}/{name}"), found);
+                    look(inner, &format!("{path}/{name}"), undefined, found);
                 }
+            }
+            ("anyOf", Value::Array(list)) if undefined && is_figure_or_null(list) => {
+                look(&list[0], path, undefined, found);
             }
             ("anyOf" | "oneOf" | "allOf", Value::Array(list)) => {
                 for (at, inner) in list.iter().enumerate() {
-                    look(inner, &format!("{path}/{key}[{at}]"), found);
+                    look(inner, &format!("{path}/{key}[{at}]"), undefined, found);
                 }
             }
-            ("items", inner) => look(inner, &format!("{path}[]"), found),
+            ("items", inner) => look(inner, &format!("{path}[]"), undefined, found),
             _ => {}
         }
     }
+}
+
+fn is_figure_or_null(branches: &[Value]) -> bool {
+    matches!(branches, [_, null] if *null == json!({ "type": "null" }))
 }
 
 #[cfg(test)]
@@ -250,6 +304,37 @@ mod tests {
             })
         );
         assert_eq!(oddities(&schema), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_figure_that_is_always_told_may_be_null_and_nothing_else_may() {
+        let mut schema = json!({
+            "type": "object",
+            "required": ["pace", "word", "day"],
+            "properties": {
+                "pace": { "type": ["number", "null"], "format": "double", "description": "words" },
+                "word": { "type": ["string", "null"], "enum": ["a", null] },
+                "day": { "type": "string" },
+                "note": { "type": ["string", "null"] },
+            },
+        });
+        plain(&mut schema);
+        assert_eq!(
+            schema["properties"],
+            json!({
+                "pace": {
+                    "description": "words", "anyOf": [{ "type": "number" }, { "type": "null" }] },
+                "word": { "anyOf": [{ "type": "string", "enum": ["a"] }, { "type": "null" }] },
+                "day": { "type": "string" },
+                "note": { "type": "string" },
+            })
+        );
+        assert_eq!(answer_oddities(&schema), Vec::<String>::new());
+        assert_eq!(oddities(&schema), ["/pace/anyOf[1]: null", "/word/anyOf[1]: null"]);
+        let twice = json!({ "anyOf": [{ "type": "null" }, { "type": "null" }] });
+        assert_eq!(answer_oddities(&twice), [": null"], "null alone is no figure");
+        let list = json!({ "type": ["number", "null"] });
+        assert_eq!(answer_oddities(&list), [": type is an array"]);
     }
 
     #[test]

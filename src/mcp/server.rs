@@ -23,12 +23,13 @@ use super::error::ToolError;
 use super::runs::tasks;
 use super::subscriptions::{Watched, acceptable, pump};
 use super::tools::{self, Catalogue, Family, ToolDef};
-use super::{completion, prompts, resources, runs, steps};
+use super::{completion, prompts, resources, runs, steps, writing};
 use crate::auth::{Action, Principal, Transport};
 use crate::clock::Clock;
 use crate::config::ToolNames;
 use crate::runs::Runs;
 use crate::steps::Steps;
+use crate::writing::Writing;
 
 /// What the layer is made from.
 #[derive(Clone)]
@@ -37,6 +38,8 @@ pub struct McpDeps {
     pub runs: Runs,
     /// The slice of step workflows. Both send their changes through one [`crate::changes::Changes`].
     pub steps: Steps,
+    /// The writing slice.
+    pub writing: Writing,
     /// Whether the tools that start runs are offered at all.
     pub trigger_tools_enabled: bool,
     /// Under which names tools with an alias are listed.
@@ -58,7 +61,11 @@ const INSTRUCTIONS: &str = "adwd turns an issue number into a reviewed branch an
     midex://workflow/available_workflows lists them, workflow_start hands out the first step (a \
     persona to work as, limits, a token), workflow_next_step takes the output in and hands out the \
     next until workflow_state is completed, workflow_control pauses, resumes, approves and ends. \
-    These tools say {success: false, code, error, hint} when they refuse.";
+    These tools say {success: false, code, error, hint} when they refuse.\n\n\
+    And it carries series of books through their production (writing workflows): create_workflow \
+    begins one, get_workflow_state says where it stands and what is missing, \
+    complete_current_phase goes on, record_production_metric records work, run_qa_checklist judges \
+    a book.";
 
 /// The handler of one connection (unix socket) or one request (HTTP).
 #[derive(Clone)]
@@ -108,6 +115,10 @@ impl AdwServer {
 
     pub(super) fn steps(&self) -> &Steps {
         &self.shared.deps.steps
+    }
+
+    pub(super) fn writing(&self) -> &Writing {
+        &self.shared.deps.writing
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
@@ -269,6 +280,7 @@ impl ServerHandler for AdwServer {
                     let arguments = request.arguments.as_ref();
                     return Ok(steps::calls::call(self.steps(), def, arguments).await.into());
                 }
+                Family::Writing => writing::calls::call(self, def, &request, &context).await,
             },
             Err(Refused::Tool(error)) => Err(error),
             Err(Refused::Protocol(error)) => return Err(error),

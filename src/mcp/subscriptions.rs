@@ -306,7 +306,14 @@ mod tests {
         assert_eq!(watched.touched(&Changed::Run(run("c"))).len(), 2);
         assert_eq!(watched.touched(&Changed::Lagged).len(), 6);
         assert_eq!(watched.touched(&Changed::Queue), [Notice::Updated("adw://runs".to_owned())]);
-        assert!(watched.touched(&Changed::Writing("w".to_owned())).is_empty());
+        assert_eq!(watched.touched(&Changed::Writing("7".to_owned())), [Notice::List]);
+        let documented = "workflow://7/state";
+        assert!(watched.add(documented) && watched.add("writing://8/state"));
+        assert_eq!(
+            watched.touched(&Changed::Writing("7".to_owned())),
+            [Notice::Updated(documented.to_owned()), Notice::List]
+        );
+        assert!(watched.touched(&Changed::Execution("7".to_owned())).is_empty());
         watched.remove("adw://runs");
         assert!(watched.touched(&Changed::Queue).is_empty());
     }

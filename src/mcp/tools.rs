@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::args::{Field, input_schema};
 use super::error::{ToolError, pretty};
-use super::{runs, steps};
+use super::{runs, steps, writing};
 use crate::auth::{Action, Principal};
 use crate::config::ToolNames;
 
@@ -21,6 +21,8 @@ pub enum Family {
     Runs,
     /// A model is led through a workflow step by step.
     Steps,
+    /// Series of books become published books.
+    Writing,
 }
 
 /// What a tool does to the world, as its annotations say it.
@@ -34,10 +36,10 @@ pub enum Effect {
     Ends,
     /// Adds to our own settings; twice is as good as once.
     Adds,
-    /// Hands work out and takes it in, within our own data.
-    Leads,
-    /// Changes where such work stands, its end included.
-    Steers,
+    /// Adds to our own records, or hands work out and takes it in; twice is twice.
+    Records,
+    /// Writes down what cannot be taken back: a decision, an end.
+    Decides,
 }
 
 impl Effect {
@@ -48,8 +50,8 @@ impl Effect {
             Effect::Starts => (false, false, false, true),
             Effect::Ends => (false, true, true, false),
             Effect::Adds => (false, false, true, false),
-            Effect::Leads => (false, false, false, false),
-            Effect::Steers => (false, true, false, false),
+            Effect::Records => (false, false, false, false),
+            Effect::Decides => (false, true, false, false),
         };
         ToolAnnotations::with_title(title)
             .read_only(read_only)
@@ -83,7 +85,7 @@ pub struct ToolDef {
 
 /// Every tool, in the order in which they are listed.
 pub fn all() -> impl Iterator<Item = &'static ToolDef> {
-    runs::table::TOOLS.iter().chain(steps::table::TOOLS)
+    runs::table::TOOLS.iter().chain(steps::table::TOOLS).chain(writing::table::tools())
 }
 
 /// A tool by name or alias.
@@ -212,10 +214,10 @@ mod tests {
             ] {
                 assert!(hint.is_some(), "{name}");
             }
-            for schema in [&tool.input_schema, tool.output_schema.as_ref().unwrap()] {
-                let schema = Value::Object(schema.as_ref().clone());
-                assert_eq!(schema::oddities(&schema), Vec::<String>::new(), "{name}");
-            }
+            let object = |schema: &Arc<JsonObject>| Value::Object(schema.as_ref().clone());
+            let asked = schema::oddities(&object(&tool.input_schema));
+            let told = schema::answer_oddities(&object(tool.output_schema.as_ref().unwrap()));
+            assert_eq!((asked, told), (Vec::new(), Vec::new()), "{name}");
             assert_eq!(tool.input_schema["additionalProperties"], false, "{name}");
         }
     }

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use adwd::changes::Changes;
 use adwd::clock::SystemClock;
-use adwd::config::{Config, Flags, ProjectConfig, StepsConfig, ToolNames};
+use adwd::config::{Config, Flags, ProjectConfig, StepsConfig, ToolNames, WritingConfig};
 use adwd::db::Db;
 use adwd::ids::{OsRng, ProjectName};
 use adwd::mcp::{HttpConfig, McpDeps, http_router, serve_http, serve_unix};
 use adwd::runs::{Runs, RunsDeps};
 use adwd::steps::{Library, LibraryDeps, Steps, StepsDeps};
+use adwd::writing::{Writing, WritingDeps};
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation,
     ProgressNotificationParam, ProtocolVersion, ResourceUpdatedNotificationParam,
@@ -159,9 +160,17 @@ impl World {
         let runs = slice(dir.path(), &db, &changes, stop.clone()).await;
         let content = dir.path().join("content");
         let steps = workflows(dir.path(), &db, &changes, options.steps, stop.clone()).await;
+        let writing = Writing::open(WritingDeps {
+            db: db.clone(),
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(OsRng),
+            changes: changes.clone(),
+            config: WritingConfig::default(),
+        });
         let deps = McpDeps {
             runs,
             steps: steps.clone(),
+            writing,
             trigger_tools_enabled: options.trigger_tools_enabled,
             tool_names: options.tool_names,
             version: "0.0.0-test",
