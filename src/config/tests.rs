@@ -257,7 +257,9 @@ fn other_value(key: &str) -> &'static str {
     match key {
         "state_dir" | "runtime_dir" | "socket" | "log_dir" | "uv.path" => "/tmp/other",
         "database_url" => "sqlite:/tmp/other.db",
-        "http.enabled" => "false",
+        "http.enabled" | "steps.rate_limits" => "false",
+        "steps.token_ttl_s" => "617",
+        "steps.max_parallel" => "7",
         "worktrees.keep_success" => "true",
         "http.bind" => "127.0.0.1:4711",
         "http.allowed_origins" => "https://a.example,https://b.example",

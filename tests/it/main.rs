@@ -33,6 +33,8 @@ mod runs_process;
 mod runs_sql;
 mod steps_content;
 mod steps_control;
+// It cuts connections with `db::fault`, which release builds do not have.
+#[cfg(debug_assertions)]
 mod steps_crash;
 mod steps_flow;
 mod steps_limits;
