@@ -194,7 +194,8 @@ fn syntax(error: &ScanError, text: &str, before: u32) -> Fault {
     let line = text.lines().nth(at - 1).unwrap_or_default();
     let value = line.split_once(": ").map_or(line, |(_, value)| value);
     let value = value.trim_start().trim_start_matches(['-', '[', ' ']);
-    let hint = if value.starts_with(['*', '&', '!', '@', '`', '%']) {
+    let about_names = ["anchor", "alias"].iter().any(|word| error.info().contains(word));
+    let hint = if about_names || value.starts_with(['*', '&', '!', '@', '`', '%']) {
         "; put text that begins with a sign in quotes, as in \"**/*.rs\""
     } else if value.contains(": ") {
         "; put text with a colon in quotes"
@@ -239,6 +240,7 @@ mod tests {
             ("a:\n\t- 1\n", 2, ""),
             ("a: b: c\n", 1, "colon in quotes"),
             ("globs: **/*.rs\n", 1, "begins with a sign"),
+            ("- {a: b, globs: [*.rs]}\n", 1, "begins with a sign"),
             ("[a]: 1\n", 1, "a key must be"),
             ("a: [1, 2\n", 0, ""),
             ("--- a\n--- b\n", 2, "second"),

@@ -397,8 +397,11 @@ fn what_ships_is_complete() {
     }
 }
 
+/// Kind, path and text of a file.
+type Written = (Kind, String, String);
+
 /// A file of a random folder: which of a few names it has, and in which state it is.
-fn any_file() -> impl Strategy<Value = (Kind, String, String)> {
+fn any_file() -> impl Strategy<Value = Written> {
     let name = prop::sample::select(vec!["a", "b", "c"]);
     let path = prop::sample::select(vec!["a", "b", "c", "deep/a"]);
     (any::<bool>(), name, path, 0..4_u8).prop_map(|(agent, name, path, state)| {
@@ -420,7 +423,7 @@ fn any_file() -> impl Strategy<Value = (Kind, String, String)> {
 fn any_scans() -> impl Strategy<Value = Vec<Scan>> {
     let folder = (prop::collection::vec(any_file(), 0..6), prop::bool::weighted(0.8));
     prop::collection::vec(folder, 2).prop_map(|folders| {
-        let scan = |(index, (list, complete)): (usize, (Vec<(Kind, String, String)>, bool))| {
+        let scan = |(index, (list, complete)): (usize, (Vec<Written>, bool))| {
             let paths: BTreeSet<&String> = list.iter().map(|(_, path, _)| path).collect();
             // One file for each path, by path, as a folder is read.
             let only = paths.iter().filter_map(|path| list.iter().find(|(_, p, _)| p == *path));
