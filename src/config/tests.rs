@@ -258,7 +258,7 @@ fn other_value(key: &str) -> &'static str {
         "state_dir" | "runtime_dir" | "socket" | "log_dir" | "uv.path" => "/tmp/other",
         "database_url" => "sqlite:/tmp/other.db",
         "http.enabled" | "steps.rate_limits" => "false",
-        "steps.token_ttl_s" => "600",
+        "steps.token_ttl_s" => "617",
         "steps.max_parallel" => "7",
         "tool_names" => "both",
         "worktrees.keep_success" => "true",

@@ -135,16 +135,16 @@ impl Keys {
         self.ring().0.iter().find(|(key, _)| key.kid == kid).map(|(_, bytes)| *bytes)
     }
 
-    /// The same, looking once more where another host may have made one since; at most once a
+    /// The same, looking once more where another daemon may have made one since; at most once a
     /// second, so that made-up ids cost nothing.
     ///
     /// # Errors
-    /// The database's.
+    /// As [`Keys::open`].
     pub async fn find_again(&self, kid: &str) -> Result<Option<[u8; KEY_BYTES]>, StepsError> {
         if let Some(bytes) = self.find(kid) {
             return Ok(Some(bytes));
         }
-        if matches!(self.store, Store::Table(_)) && self.may_look() {
+        if self.may_look() {
             self.reload().await?;
         }
         Ok(self.find(kid))

@@ -189,6 +189,7 @@ fn artifact(
         }
         Some(other) => (format!("{other:#}"), true),
     };
+    let content = storable(content, path, warnings);
     let artifact_type = artifact_type(kind, path, &mut extra, warnings);
     let title = match title {
         Some(Value::String(text)) if !text.trim().is_empty() => text,
@@ -209,6 +210,16 @@ fn artifact(
     let content_type = text(mime, "content_type", &mut extra)
         .unwrap_or_else(|| mime_of(&artifact_type, structured).to_owned());
     Ok(ArtifactIn { artifact_type, title, content, description, content_type, metadata, extra })
+}
+
+/// The content without NUL, which no database stores as text: its size and hash are those of what
+/// is stored.
+fn storable(content: String, path: &str, warnings: &mut Vec<String>) -> String {
+    if !content.contains('\0') {
+        return content;
+    }
+    warnings.push(format!("{path}.content has NUL characters; U+FFFD stands for each"));
+    content.replace('\0', "\u{fffd}")
 }
 
 /// The type as `[a-z0-9_]{1,64}`; one of another form is kept beside the one made of it.

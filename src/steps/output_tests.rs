@@ -82,6 +82,14 @@ fn what_is_not_quite_right_is_taken_with_a_warning() {
 }
 
 #[test]
+fn content_is_what_can_be_stored() {
+    let given = json!({"type": "file", "title": "t", "content": "a\u{0}b"});
+    let output = normalise(&json!({"summary": "s", "artifacts": [given]})).unwrap();
+    assert_eq!(output.artifacts[0].content, "a\u{fffd}b");
+    assert!(output.warnings[0].contains("NUL"), "{:?}", output.warnings);
+}
+
+#[test]
 fn refusals_name_the_path() {
     for (given, part) in [
         (json!("done"), "output: got \"done\""),

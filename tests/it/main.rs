@@ -37,6 +37,8 @@ mod runs_sql;
 mod steps_clients;
 mod steps_content;
 mod steps_control;
+// It cuts connections with `db::fault`, which release builds do not have.
+#[cfg(debug_assertions)]
 mod steps_crash;
 mod steps_flow;
 mod steps_limits;
