@@ -321,8 +321,10 @@ pub const WRITING_HISTORY_COUNT: i64 = 100;
 pub const WRITING_REPORTS_MAX_COUNT: i64 = 50;
 /// Days in one answer.
 pub const WRITING_DAYS_MAX_COUNT: i64 = 1_000;
+/// Metric types of one workflow, its own included; reads take as long as there are types.
+pub const WRITING_TYPES_MAX_COUNT: i64 = 200;
 /// Metric types that a caller may ask for at once.
-pub const WRITING_TYPES_MAX_COUNT: usize = 100;
+pub const WRITING_TYPES_ASKED_COUNT: usize = 100;
 /// Chapters of a book, scenes of a chapter.
 pub const WRITING_CHAPTERS_MAX_COUNT: i64 = 10_000;
 /// Metrics that wait to be recorded before callers wait in turn.

@@ -52,6 +52,16 @@ words! {
         RevisionRequested = "revision_requested",
     }
 
+    /// What a person decides.
+    pub enum Decision {
+        /// Granted.
+        Approved = "approved",
+        /// Refused for good.
+        Rejected = "rejected",
+        /// Sent back.
+        RevisionRequested = "revision_requested",
+    }
+
     /// Where one visit of a phase stands.
     pub enum VisitStatus {
         /// The workflow is in it.
@@ -62,6 +72,18 @@ words! {
         Failed = "failed",
         /// Left without completing it.
         Skipped = "skipped",
+    }
+}
+
+impl Decision {
+    /// Where the approval stands after it.
+    #[must_use]
+    pub fn status(self) -> ApprovalStatus {
+        match self {
+            Decision::Approved => ApprovalStatus::Approved,
+            Decision::Rejected => ApprovalStatus::Rejected,
+            Decision::RevisionRequested => ApprovalStatus::RevisionRequested,
+        }
     }
 }
 

@@ -90,7 +90,8 @@ fn thresholds_are_the_specifications() {
             e.gauges.insert(name.to_owned(), value);
         }
     };
-    let cases: Vec<(&str, Box<dyn Fn(&mut Evidence)>)> = vec![
+    type Change = Box<dyn Fn(&mut Evidence)>;
+    let cases: Vec<(&str, Change)> = vec![
         ("npe_series_below_80", Box::new(|e| e.npe_series = Some(7_999))),
         ("npe_scene_failed", Box::new(|e| e.scenes_failed = 1)),
         ("setup_payoff_unresolved", Box::new(set("setup_payoff_unresolved", 100))),

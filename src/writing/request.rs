@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::metric::Hundredths;
-use super::phase::{ApprovalStatus, ApprovalType, GateType};
+use super::phase::{ApprovalType, Decision, GateType};
 use super::word::words;
 
 /// An open JSON object.
@@ -201,8 +201,8 @@ requests! {
     pub struct SubmitApproval {
         /// The approval.
         pub approval_id: i64,
-        /// What was decided; not pending.
-        pub decision: ApprovalStatus,
+        /// What was decided.
+        pub decision: Decision,
         /// Why.
         #[serde(default)]
         pub feedback: Option<String>,

@@ -113,6 +113,26 @@ pub async fn total(
     Ok(total)
 }
 
+/// How many types a workflow has, and whether one of them is this.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn types(
+    read: &mut impl Read,
+    workflow: i64,
+    metric_type: &str,
+) -> Result<(i64, bool), DbError> {
+    let (count, found): (i64, i64) = read
+        .one(
+            "SELECT CAST(COUNT(DISTINCT metric_type) AS BIGINT), \
+             CAST(COALESCE(SUM(CASE WHEN metric_type = $2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+             FROM writing_sums WHERE workflow_id = $1 AND level = 0 AND start = 0",
+            args![workflow, metric_type],
+        )
+        .await?;
+    Ok((count, found > 0))
+}
+
 /// Sums of the slices of a level that begin in `[from, to)`; level 0 has the one that begins at 0.
 ///
 /// # Errors

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 pub use super::metric::{Hundredths, MetricKind};
 pub use super::pass::PassStatus;
-pub use super::phase::{ApprovalStatus, ApprovalType, GateType, PhaseStatus, VisitStatus};
+pub use super::phase::{
+    ApprovalStatus, ApprovalType, Decision, GateType, PhaseStatus, VisitStatus,
+};
 pub use super::qa::{Blocker, Categories, Category, CategoryStatus, QaStatus, Severity, Warning};
 pub use super::request::*;
 pub use super::view_figures::*;

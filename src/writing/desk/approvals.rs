@@ -1,6 +1,6 @@
 //! Approvals: asked for once, decided once.
 
-use super::super::phase::{self, ApprovalStatus, ApprovalType, PhaseStatus, VisitStatus};
+use super::super::phase::{self, ApprovalStatus, ApprovalType, Decision, PhaseStatus, VisitStatus};
 use super::super::request::{RequestApproval, SubmitApproval, WorkflowRef};
 use super::super::sql::Take;
 use super::super::sql_books;
@@ -131,10 +131,6 @@ pub async fn open(
 
 /// `submit_approval`.
 pub async fn submit(desk: &Desk, q: SubmitApproval) -> Answer<ApprovalDecided> {
-    if q.decision == ApprovalStatus::Pending {
-        let expected = "approved, rejected or revision_requested";
-        return Err(WritingError::invalid("decision", q.decision.as_str(), expected));
-    }
     let feedback = optional_text("feedback", q.feedback.as_deref(), WRITING_TEXT_MAX_CHARS)?;
     let by = optional_text("decided_by", q.decided_by.as_deref(), WRITING_WORD_MAX_CHARS)?;
     let (mut tx, ids) = desk.begin(Take { metric: 1, ..Take::default() }).await?;
@@ -156,18 +152,16 @@ pub async fn submit(desk: &Desk, q: SubmitApproval) -> Answer<ApprovalDecided> {
         let (approval_id, status) = (q.approval_id, "by somebody else just now");
         return Err(WritingError::AlreadyDecided { approval_id, status });
     }
-    if approval.kind == ApprovalType::BookCompletion.as_str()
-        && q.decision == ApprovalStatus::Approved
-    {
+    if approval.kind == ApprovalType::BookCompletion.as_str() && q.decision == Decision::Approved {
         sql_books::approve_book(&mut tx, work.row.id, approval.book, now).await?;
     }
     settle(desk, &mut tx, &mut work, &approval, q.decision, ids.metric).await?;
     let phase_status = work.row.status();
     desk.commit(tx, work.row).await?;
-    let approved = q.decision == ApprovalStatus::Approved;
+    let approved = q.decision == Decision::Approved;
     Ok(ApprovalDecided {
         approval_id: q.approval_id,
-        status: q.decision,
+        status: q.decision.status(),
         approved_at: approved.then(|| time(now.0)),
         decided_at: time(now.0),
         next_action: next_action(&approval.kind, q.decision),
@@ -175,15 +169,15 @@ pub async fn submit(desk: &Desk, q: SubmitApproval) -> Answer<ApprovalDecided> {
     })
 }
 
-fn next_action(kind: &str, decision: ApprovalStatus) -> String {
+fn next_action(kind: &str, decision: Decision) -> String {
     let series = kind == ApprovalType::SeriesPlan.as_str();
     match decision {
-        ApprovalStatus::Approved if series => {
+        Decision::Approved if series => {
             format!("advance_to_phase_{}", phase::USER_APPROVAL + 1)
         }
-        ApprovalStatus::Approved => "advance_next_phase".to_owned(),
-        ApprovalStatus::Rejected => "retry_failed_phase".to_owned(),
-        ApprovalStatus::RevisionRequested | ApprovalStatus::Pending => "revise".to_owned(),
+        Decision::Approved => "advance_next_phase".to_owned(),
+        Decision::Rejected => "retry_failed_phase".to_owned(),
+        Decision::RevisionRequested => "revise".to_owned(),
     }
 }
 
@@ -193,13 +187,13 @@ async fn settle(
     tx: &mut Tx,
     work: &mut Work,
     approval: &ApprovalRow,
-    decision: ApprovalStatus,
+    decision: Decision,
     metric: i64,
 ) -> Answer<()> {
     if work.facts.status != PhaseStatus::WaitingApproval {
         return Ok(());
     }
-    if decision == ApprovalStatus::Rejected {
+    if decision == Decision::Rejected {
         let leave = Leave::plain(VisitStatus::Failed, format!("{} rejected", approval.kind));
         desk.leave(tx, work, leave, metric).await?;
         work.row.set_status(PhaseStatus::Failed);

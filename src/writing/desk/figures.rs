@@ -18,7 +18,7 @@ use super::super::view::{
 };
 use super::{Answer, Desk, load, phase_number, row, time, zone};
 use crate::clock::Millis;
-use crate::limits::{WRITING_DAYS_MAX_COUNT, WRITING_TYPES_MAX_COUNT};
+use crate::limits::{WRITING_DAYS_MAX_COUNT, WRITING_TYPES_ASKED_COUNT};
 use crate::writing::error::WritingError;
 
 /// What was asked for: all types, or some.
@@ -27,8 +27,8 @@ struct Asked(Option<Vec<String>>);
 impl Asked {
     fn read(types: Option<Vec<String>>) -> Answer<Asked> {
         let Some(types) = types.filter(|types| !types.is_empty()) else { return Ok(Asked(None)) };
-        if types.len() > WRITING_TYPES_MAX_COUNT {
-            let expected = format!("at most {WRITING_TYPES_MAX_COUNT} types");
+        if types.len() > WRITING_TYPES_ASKED_COUNT {
+            let expected = format!("at most {WRITING_TYPES_ASKED_COUNT} types");
             return Err(WritingError::invalid("metric_types", types.len(), expected));
         }
         if let Some(bad) = types.iter().find(|name| !metric::is_name(name)) {

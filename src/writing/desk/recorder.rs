@@ -4,8 +4,8 @@
 //! a second. One task takes whatever waits, judges each metric by itself, stores the good ones in
 //! one transaction and answers nobody before it is committed. A single metric waits for nothing.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -28,7 +28,7 @@ use crate::clock::Millis;
 use crate::db::Tx;
 use crate::limits::{
     WRITING_BATCH_COUNT, WRITING_CHAPTERS_MAX_COUNT, WRITING_CLOCK_SKEW_MS, WRITING_QUEUE_COUNT,
-    WRITING_WORD_MAX_CHARS,
+    WRITING_TYPES_MAX_COUNT, WRITING_WORD_MAX_CHARS,
 };
 use crate::writing::error::WritingError;
 
@@ -112,6 +112,8 @@ struct Batch {
     good: Vec<MetricRow>,
     /// Keys of the good ones, by workflow.
     keys: BTreeMap<(i64, String), usize>,
+    /// Types of their own that the good ones bring, by workflow.
+    new_types: BTreeSet<(i64, String)>,
     /// What the good ones add to totals.
     added: BTreeMap<(i64, String, i64), i64>,
 }
@@ -207,6 +209,9 @@ impl Batch {
             // A clock that is a little ahead: nothing is recorded after now.
             Some(at) => at.0.min(now.0),
         };
+        if metric::known(&row.metric_type).is_none() {
+            self.has_room(tx, workflow, &row.metric_type).await?;
+        }
         let total = (workflow, row.metric_type.clone(), row.book.unwrap_or(0));
         if draft.correction && row.value < 0 {
             let stored = sql_metrics::total(tx, workflow, &row.metric_type, total.2).await?;
@@ -223,6 +228,25 @@ impl Batch {
         }
         self.good.push(row);
         Ok(Judged::Good(self.good.len() - 1))
+    }
+
+    /// Refuses one type of their own too many.
+    async fn has_room(&mut self, tx: &mut Tx, workflow: i64, name: &str) -> Answer<()> {
+        let key = (workflow, name.to_owned());
+        let (types, found) = sql_metrics::types(tx, workflow, name).await?;
+        if found || self.new_types.contains(&key) {
+            return Ok(());
+        }
+        let new = self.new_types.iter().filter(|(owner, _)| *owner == workflow).count();
+        if types + i64::try_from(new).unwrap_or(i64::MAX) >= WRITING_TYPES_MAX_COUNT {
+            let expected = format!(
+                "one of the {WRITING_TYPES_MAX_COUNT} types that this workflow has; what differs \
+                 from call to call belongs into context.metadata"
+            );
+            return Err(WritingError::invalid("metric_type", name, expected));
+        }
+        self.new_types.insert(key);
+        Ok(())
     }
 
     /// What was recorded under a key, here or before; refused for other arguments.

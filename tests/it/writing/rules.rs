@@ -19,6 +19,7 @@ on_both_engines!(
     every_write_is_told_and_a_refusal_is_not,
     switched_off_the_rules_let_everything_through_but_nonsense,
     lists_of_workflows_have_pages,
+    a_workflow_has_a_bounded_number_of_types,
 );
 
 async fn advance(w: &World, id: i64, target: i64) -> Result<PhaseMoved, WritingError> {
@@ -121,8 +122,8 @@ async fn an_approval_is_asked_for_once_and_decided_once(s: Scratch) {
     assert_eq!(last.phase_status, PhaseStatus::InProgress);
     let again = ask! { "approval_id": first, "decision": "rejected" };
     assert_eq!(code(w.writing.submit_approval(again).await), "already_decided");
-    let pending = ask! { "approval_id": first, "decision": "pending" };
-    assert_eq!(code(w.writing.submit_approval(pending).await), "invalid_argument");
+    let pending = serde_json::json!({ "approval_id": first, "decision": "pending" });
+    assert!(serde_json::from_value::<SubmitApproval>(pending).is_err(), "that is no decision");
     let unknown = ask! { "approval_id": 99, "decision": "approved" };
     assert_eq!(code(w.writing.submit_approval(unknown).await), "unknown_approval");
     let all = w.writing.approvals(id).await.unwrap().approvals;
@@ -257,4 +258,25 @@ async fn lists_of_workflows_have_pages(s: Scratch) {
     assert_eq!(none.total, 0);
     assert_eq!(w.writing.complete_ids("", 3).await.unwrap(), [5, 4, 3]);
     assert_eq!(w.writing.complete_ids("2", 3).await.unwrap(), [2]);
+}
+
+async fn a_workflow_has_a_bounded_number_of_types(s: Scratch) {
+    let w = world(s).await;
+    let id = w.create().await;
+    let record = |n: i64| {
+        let writing = w.writing.clone();
+        let asked: RecordMetric =
+            ask! { "workflow_id": id, "metric_type": format!("own_{n}"), "metric_value": 1 };
+        tokio::spawn(async move { writing.record_production_metric(asked).await })
+    };
+    let mut taken = Vec::new();
+    for (n, task) in (0..210).map(record).collect::<Vec<_>>().into_iter().enumerate() {
+        if task.await.unwrap().is_ok() {
+            taken.push(format!("own_{n}"));
+        }
+    }
+    assert_eq!(taken.len(), 200, "however they arrive");
+    w.metric(id, &taken[7], 1.0).await;
+    w.metric(id, "words_written", 1.0).await;
+    assert_eq!(w.metrics(id).await.by_type.len(), 201);
 }
