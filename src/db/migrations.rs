@@ -47,7 +47,7 @@ mod tests {
     const PINNED: &[(i64, &str, &str)] = &[
         (0, "7b4a5971628fdc3f53feae524d5202f2b0f8ee4115678e9572db9010ec332ffe", ""),
         (1, "82fffab58f741e30c6cea9bb72125840f7ee00c3c1f2a83ffc20c995a6501751", ""),
-        (4, "fd740b56698e5c2d12777841d77cf516f82a442b76714c7a3dea42e4e776a1fd", ""),
+        (4, "7354651adf8cd54bdf70d297dae3307ba9fc6bb6abcfed39277d445f29b8c214", ""),
     ];
 
     #[test]
