@@ -106,6 +106,13 @@ pub enum WritingError {
     /// The daemon is stopping.
     #[error("the daemon is stopping; nothing was recorded")]
     Stopping,
+    /// The database went away in the middle of a commit.
+    #[error(
+        "whether this was recorded is not known: the database went away while it was stored; look \
+         at get_workflow_metrics before you record it again, or record it with an idempotency_key, \
+         which counts once"
+    )]
+    Undecided,
     /// A stored value is not one the program stores there.
     #[error("stored data of {what} cannot be read: {problem}")]
     Stored {
@@ -154,6 +161,7 @@ impl WritingError {
             WritingError::KeyReused { .. } => "idempotency_conflict",
             WritingError::NotReady { .. } => "not_ready",
             WritingError::Stopping => "stopping",
+            WritingError::Undecided => "undecided",
             WritingError::Stored { .. } => "stored_data",
             WritingError::Io(_) => "io",
             WritingError::Db(_) => "database",

@@ -51,6 +51,7 @@ fn hint(error: &WritingError) -> Option<&'static str> {
         }
         WritingError::Stopping => Some("ask again in a few seconds"),
         WritingError::Invalid { .. }
+        | WritingError::Undecided
         | WritingError::Stored { .. }
         | WritingError::Io(_)
         | WritingError::Db(_) => None,

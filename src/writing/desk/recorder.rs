@@ -79,22 +79,46 @@ async fn serve(desk: Arc<Desk>, mut queue: mpsc::Receiver<Waiting>) {
     }
 }
 
-/// Records several; one outcome each. A transaction that fails as a whole is tried again one by
-/// one, so that nobody fails for somebody else's metric.
-async fn record_all(desk: &Desk, drafts: &[Draft]) -> Vec<Answer<MetricRecorded>> {
-    match record_together(desk, drafts).await {
-        Ok(outcomes) => outcomes,
-        Err(error) if drafts.len() == 1 => vec![Err(error)],
-        Err(_) => {
-            let mut outcomes = Vec::with_capacity(drafts.len());
-            for draft in drafts {
-                let one = record_together(desk, std::slice::from_ref(draft)).await;
-                outcomes
-                    .push(one.and_then(|mut one| one.pop().unwrap_or(Err(WritingError::Stopping))));
-            }
-            outcomes
-        }
+/// Why a transaction failed as a whole.
+enum Failure {
+    /// Nothing of it is stored.
+    Undone(WritingError),
+    /// Its commit was not answered: all of it is stored, or nothing.
+    Undecided(WritingError),
+}
+
+impl<E: Into<WritingError>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Undone(error.into())
     }
+}
+
+/// Records several; one outcome each. A transaction that fails as a whole is tried again one by
+/// one, so that nobody fails for somebody else's metric. Where it is not known whether it was
+/// stored, only those with a key are: they count once.
+async fn record_all(desk: &Desk, drafts: &[Draft]) -> Vec<Answer<MetricRecorded>> {
+    let undecided = match record_together(desk, drafts).await {
+        Ok(outcomes) => return outcomes,
+        Err(Failure::Undone(error)) if drafts.len() == 1 => return vec![Err(error)],
+        Err(Failure::Undone(_)) => false,
+        Err(Failure::Undecided(error)) => {
+            tracing::error!(%error, "metrics may or may not have been recorded");
+            true
+        }
+    };
+    let mut outcomes = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        if undecided && draft.row.idempotency_key.is_none() {
+            outcomes.push(Err(WritingError::Undecided));
+            continue;
+        }
+        outcomes.push(match record_together(desk, std::slice::from_ref(draft)).await {
+            Ok(mut one) => one.pop().unwrap_or(Err(WritingError::Stopping)),
+            Err(Failure::Undone(error)) => Err(error),
+            Err(Failure::Undecided(_)) => Err(WritingError::Undecided),
+        });
+    }
+    outcomes
 }
 
 /// A workflow that metrics of the batch belong to.
@@ -126,14 +150,17 @@ enum Judged {
     Known(MetricRow),
 }
 
-async fn record_together(desk: &Desk, drafts: &[Draft]) -> Answer<Vec<Answer<MetricRecorded>>> {
+async fn record_together(
+    desk: &Desk,
+    drafts: &[Draft],
+) -> Result<Vec<Answer<MetricRecorded>>, Failure> {
     let (mut tx, _) = desk.begin(Take::default()).await?;
     let now = desk.now();
     let mut batch = Batch::default();
     let mut judged = Vec::with_capacity(drafts.len());
     for draft in drafts {
         match batch.judge(&mut tx, draft, now).await {
-            Err(error) if !error.is_callers() => return Err(error),
+            Err(error) if !error.is_callers() => return Err(error.into()),
             outcome => judged.push(outcome),
         }
     }
@@ -153,14 +180,14 @@ async fn record_together(desk: &Desk, drafts: &[Draft]) -> Answer<Vec<Answer<Met
         target.ledger.store(&mut tx, &target.row, now).await?;
         if !sql::save_workflow(&mut tx, &target.row).await? {
             let message = format!("workflow {} was changed meanwhile; ask again", target.row.id);
-            return Err(WritingError::WrongState { message });
+            return Err(WritingError::WrongState { message }.into());
         }
         changed.push(target.row.id);
     }
     if changed.is_empty() {
         tx.rollback().await?;
     } else {
-        tx.commit().await?;
+        tx.commit().await.map_err(|error| Failure::Undecided(error.into()))?;
     }
     for workflow in changed {
         desk.tell(workflow);
@@ -342,5 +369,64 @@ fn sorted(value: Value) -> Value {
         }
         Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
         other => other,
+    }
+}
+
+#[cfg(all(test, debug_assertions))]
+mod tests {
+    use super::*;
+    use crate::changes::Changes;
+    use crate::clock::SystemClock;
+    use crate::config::WritingConfig;
+    use crate::db::{Db, fault};
+    use crate::ids::OsRng;
+    use crate::writing::{Writing, WritingDeps};
+    use serde_json::json;
+
+    fn words(workflow: i64, key: Option<&str>) -> Draft {
+        let asked = json!({
+            "workflow_id": workflow, "metric_type": "words_written", "metric_value": 100,
+            "context": { "book_number": 1 }, "idempotency_key": key,
+        });
+        draft(serde_json::from_value(asked).unwrap()).unwrap()
+    }
+
+    /// The connection is cut at every statement of a batch: who cannot know whether his metric was
+    /// stored is told so, and only what has a key is tried again by itself.
+    #[tokio::test]
+    async fn a_commit_that_is_not_answered_is_told_and_never_repeated_without_a_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+        db.migrate(&SystemClock).await.unwrap();
+        let (clock, rng) = (Arc::new(SystemClock), Arc::new(OsRng));
+        let (changes, config) = (Changes::new(), WritingConfig::default());
+        let desk = Desk::new(WritingDeps {
+            db: db.clone(),
+            clock: clock.clone(),
+            rng: rng.clone(),
+            changes: changes.clone(),
+            config: config.clone(),
+        });
+        let writing = Writing::open(WritingDeps { db: db.clone(), clock, rng, changes, config });
+        let create = json!({ "series_id": 1, "user_id": 1, "concept": "A dragon learns to read." });
+        let created = writing.create_workflow(serde_json::from_value(create).unwrap()).await;
+        let workflow = created.unwrap().workflow_id;
+        let drafts = [words(workflow, None), words(workflow, Some("k"))];
+        let stored = "SELECT CAST(COUNT(*) AS BIGINT) FROM writing_metrics";
+        let mut undecided = 0;
+        for statements in 0..200 {
+            let (outcomes, cut) = fault::after(statements, record_all(&desk, &drafts)).await;
+            let (count,): (i64,) = db.one(stored, vec![]).await.unwrap();
+            if !cut {
+                assert!(outcomes.iter().all(Result::is_ok) && count == 2, "{outcomes:?} {count}");
+                assert_eq!(undecided, 1, "one statement is the commit");
+                return;
+            }
+            assert_eq!(count, 0, "after {statements}");
+            assert!(outcomes.iter().all(Result::is_err), "after {statements}: {outcomes:?}");
+            undecided += usize::from(matches!(outcomes[0], Err(WritingError::Undecided)));
+            assert!(!matches!(outcomes[1], Err(WritingError::Undecided)), "it has a key");
+        }
+        panic!("a batch takes too many statements");
     }
 }
