@@ -7,7 +7,7 @@ use rmcp::model::JsonObject;
 use serde_json::{Map, Value, json};
 
 use crate::mcp::error::{ToolError, chain};
-use crate::steps::{ControlAction, ExecutionState, StepsError};
+use crate::steps::{ControlAction, ExecutionState, StepsError, limiter};
 
 /// A set of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +196,10 @@ fn hint(error: &StepsError) -> Option<&'static str> {
         StepsError::StateConflict { .. } => {
             Some("read midex://workflow/workflow_status/{execution_id} to see where it stands")
         }
+        StepsError::RateLimited { scope: limiter::CONNECTION, .. } => Some(
+            "the tokens were not this daemon's; read midex://workflow/current_step/{execution_id} \
+             for the right one instead of trying others",
+        ),
         StepsError::RateLimited { .. } => Some("wait that long; the token is as good as before"),
         StepsError::TooLarge { .. } => {
             Some("make it smaller and submit again with the same token, which is as good as before")
