@@ -303,6 +303,13 @@ async fn a_person_is_waited_for_at_a_gate_at_a_blocker_and_at_a_held_start() {
         let waiting = read(&client, &current).await;
         assert_eq!(waiting["contract"]["human_gate_required"], true, "{waiting}");
         assert_eq!(waiting.get("continuation_token"), None);
+        assert!(waiting["instructions"].as_str().unwrap().contains("Do not begin it"), "{waiting}");
+        // Whoever forgot everything but the execution is told the same.
+        let claim = json!({ dialect.execution(): id });
+        let claimed = done(&client, "workflow_next_step", claim).await;
+        let text = claimed.to_string();
+        assert!(text.contains("Do not begin it"), "{text}");
+        assert!(text.contains(&format!("with {} ", dialect.execution())), "{text}");
 
         let approved = control("approve").await;
         let (step, token) = dialect.step(&approved).unwrap();
