@@ -91,7 +91,7 @@ pub(super) fn instead(dialect: Dialect, handed: &Handed) -> Option<String> {
     if handed.step.is_some() {
         return None;
     }
-    let of = format!("{} {:?}", execution_key(dialect), handed.execution_id);
+    let of = format!("{} {:?}", dialect.execution_key(), handed.execution_id);
     let control = |action: &str| format!("call workflow_control with {of} and action {action:?}");
     match (handed.workflow_state, &handed.gate) {
         (ExecutionState::Idle, _) => Some(format!("To begin it, {}.", control("start"))),
@@ -113,13 +113,6 @@ pub(super) fn instead(dialect: Dialect, handed: &Handed) -> Option<String> {
             Some(format!("When a person lets it go on, {}.", control("resume")))
         }
         _ => None,
-    }
-}
-
-fn execution_key(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Seed001 => "task_id",
-        Dialect::Seed003 => "execution_id",
     }
 }
 
@@ -170,7 +163,7 @@ fn submitting(dialect: Dialect, token_key: &str, has_token: bool) -> String {
         return format!(
             "\nIts token has expired: call workflow_control with this execution's id as {} and \
              action \"reissue\" for a new one.\n",
-            execution_key(dialect)
+            dialect.execution_key()
         );
     }
     let (token, output) = match dialect {
