@@ -305,17 +305,14 @@ macro_rules! executions {
     ($which:literal) => {
         concat!(
             "SELECT e.execution_id, e.workflow_name, e.project, e.state, e.created_at, \
-             e.updated_at, CAST(COUNT(*) AS BIGINT) AS steps_total, \
-             CAST(SUM(CASE WHEN s.status = 'completed' THEN 1 ELSE 0 END) AS BIGINT) \
-             AS steps_completed FROM (SELECT e.execution_id, e.workflow_name, e.project, \
-             e.state, e.created_at, e.updated_at FROM executions e WHERE ",
+             e.updated_at, CAST((SELECT COUNT(*) FROM execution_steps s \
+             WHERE s.execution_id = e.execution_id) AS BIGINT) AS steps_total, \
+             CAST((SELECT COUNT(*) FROM execution_steps s WHERE s.execution_id = e.execution_id \
+             AND s.status = 'completed') AS BIGINT) AS steps_completed FROM executions e WHERE ",
             $which,
             " AND ($1 IS NULL OR e.state = $1) AND ($2 IS NULL OR e.project = $2) \
              AND ($3 IS NULL OR e.workflow_name = $3) \
-             ORDER BY e.created_at DESC, e.execution_id DESC LIMIT $4) e \
-             JOIN execution_steps s ON s.execution_id = e.execution_id \
-             GROUP BY e.execution_id, e.workflow_name, e.project, e.state, e.created_at, \
-             e.updated_at ORDER BY e.created_at DESC, e.execution_id DESC"
+             ORDER BY e.created_at DESC, e.execution_id DESC LIMIT $4"
         )
     };
 }
