@@ -264,6 +264,11 @@ pub const STEPS_TOKEN_TTL_MIN_S: u64 = 60;
 pub const STEPS_KEY_GRACE_MS: i64 = 600_000;
 /// How often an unknown key id makes the daemon look for keys of other hosts.
 pub const STEPS_KEY_RELOAD_MS: u64 = 1_000;
+/// Tokens that are none of ours, which one connection may present at once, and how many more each
+/// second; beyond them it is told to wait, and they are no events any more (`spec/steps.md` §6).
+pub const STEPS_GUESSES_COUNT: u32 = 20;
+/// See [`STEPS_GUESSES_COUNT`].
+pub const STEPS_GUESSES_PER_S: f64 = 1.0;
 /// A key file.
 pub const STEPS_KEY_FILE_BYTES: u64 = 64 * 1024;
 /// How often stalls, ages and retention are looked at (`spec/steps.md` §6).
@@ -278,6 +283,9 @@ pub const STEPS_EVENTS_DELETE_COUNT: u32 = 5_000;
 pub const STEPS_PAGE_COUNT: u32 = 1_000;
 /// Rows on a page where nothing is said.
 pub const STEPS_PAGE_DEFAULT_COUNT: u32 = 100;
+/// Artifacts of one execution where nothing is said: all that it can have, and the synthesis.
+pub const STEPS_EXECUTION_ARTIFACTS_COUNT: u32 =
+    (CONTENT_PHASES_COUNT * STEPS_ARTIFACTS_COUNT + 1) as u32;
 /// Snapshots kept parsed in memory.
 pub const STEPS_SNAPSHOTS_COUNT: usize = 64;
 /// Events about refused calls that wait to be stored; more are dropped.

@@ -42,6 +42,8 @@ pub const UNIX_CONNECTIONS_COUNT: usize = 256;
 pub const MESSAGE_MAX_BYTES: usize = 12 << 20;
 /// One request body over HTTP.
 pub const BODY_MAX_BYTES: usize = MESSAGE_MAX_BYTES;
+/// The text of a refusal by the HTTP library, put into other words.
+pub const REFUSAL_MAX_BYTES: usize = 64 * 1024;
 /// A comment keeps idle event streams open this often.
 pub const SSE_KEEP_ALIVE: Duration = Duration::from_millis(15_000);
 /// After a stop was asked for: streams and waits get this long to end with a result.

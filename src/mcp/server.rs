@@ -71,6 +71,7 @@ const INSTRUCTIONS: &str = "adwd turns an issue number into a reviewed branch an
 #[derive(Clone)]
 pub struct AdwServer {
     shared: Arc<Shared>,
+    steps: Steps,
     principal: Principal,
     watched: Watched,
     gone: CancellationToken,
@@ -88,6 +89,7 @@ impl AdwServer {
     /// end with a result and waits answer early.
     #[must_use]
     pub fn new(deps: McpDeps, stopping: CancellationToken) -> AdwServer {
+        let steps = deps.steps.clone();
         let shared = Shared {
             catalogue: Catalogue::new(deps.trigger_tools_enabled, deps.tool_names),
             deps,
@@ -96,6 +98,7 @@ impl AdwServer {
         };
         AdwServer {
             shared: Arc::new(shared),
+            steps,
             principal: Principal::loopback(),
             watched: Watched::list(),
             gone: CancellationToken::new(),
@@ -106,7 +109,12 @@ impl AdwServer {
     /// connection has ended.
     #[must_use]
     pub fn of(&self, principal: Principal, gone: CancellationToken) -> AdwServer {
-        AdwServer { shared: self.shared.clone(), principal, watched: Watched::list(), gone }
+        // HTTP has no connections here, only requests: these count together.
+        let steps = match principal.transport {
+            Transport::Unix => self.steps.of_connection(),
+            Transport::Http => self.steps.clone(),
+        };
+        AdwServer { shared: self.shared.clone(), steps, principal, watched: Watched::list(), gone }
     }
 
     pub(super) fn runs(&self) -> &Runs {
@@ -114,7 +122,7 @@ impl AdwServer {
     }
 
     pub(super) fn steps(&self) -> &Steps {
-        &self.shared.deps.steps
+        &self.steps
     }
 
     pub(super) fn writing(&self) -> &Writing {

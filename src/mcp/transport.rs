@@ -8,14 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::StatusCode;
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
-use rmcp::model::{ClientNotification, ClientRequest, ProtocolVersion, ServerConfig, ServerResult};
+use axum::{Json, Router};
+use rmcp::model::{
+    ClientNotification, ClientRequest, ErrorCode, ProtocolVersion, ServerConfig, ServerResult,
+};
 use rmcp::service::{NotificationContext, RequestContext, Service, ServiceExt};
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -26,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bounds::{
     ACCEPT_PAUSE, BODY_MAX_BYTES, DRAIN, GRACE, HALF_CLOSED, HALF_CLOSED_POLL, MESSAGE_MAX_BYTES,
-    SSE_KEEP_ALIVE, UNIX_CONNECTIONS_COUNT,
+    REFUSAL_MAX_BYTES, SSE_KEEP_ALIVE, UNIX_CONNECTIONS_COUNT,
 };
 use super::server::{AdwServer, McpDeps, after};
 use crate::auth::{Principal, own_uid, peer_is_welcome};
@@ -39,6 +46,9 @@ const LOOPBACK_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*",
 
 /// Names under which a loopback server is addressed; any other was rebound by somebody's DNS.
 const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// How rmcp begins its refusal of a body that it cannot read as a message.
+const NO_MESSAGE: &[u8] = b"fail to deserialize request body ";
 
 /// Settings of the HTTP endpoint.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +93,31 @@ pub fn http_router_of<H: ServerHandler>(
         .with_cancellation_token(hard);
     let sessions = Arc::new(NeverSessionManager::default());
     let service = StreamableHttpService::new(move || Ok(handler()), sessions, config);
-    Router::new().route_service(HTTP_PATH, service)
+    Router::new().route_service(HTTP_PATH, service).layer(map_response(told_as_json_rpc))
+}
+
+/// A body that is no message, answered as JSON-RPC wants it: 400 with an error of a null id. rmcp
+/// answers 415 and a line of text, the same for a wrong media type, which stays as it is.
+async fn told_as_json_rpc(response: Response) -> Response {
+    if response.status() != StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let Ok(text) = to_bytes(body, REFUSAL_MAX_BYTES).await else {
+        return parts.status.into_response();
+    };
+    let Some(why) = text.strip_prefix(NO_MESSAGE) else {
+        return Response::from_parts(parts, Body::from(text));
+    };
+    let why = String::from_utf8_lossy(why);
+    // Only what is no JSON at all has a place where reading stopped.
+    let (code, message) = match why.contains(" at line ") {
+        true => (ErrorCode::PARSE_ERROR, "Parse error"),
+        false => (ErrorCode::INVALID_REQUEST, "Invalid request"),
+    };
+    let error = json!({ "code": code, "message": format!("{message}: {}", why.trim()) });
+    let body = Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }));
+    (StatusCode::BAD_REQUEST, body).into_response()
 }
 
 /// Serves a router until `ct`, then until the last reply is out or the drain time is over.

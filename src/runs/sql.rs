@@ -158,13 +158,15 @@ pub async fn list(
              WHERE ($1 IS NULL OR SUBSTR(adw_id, 1, LENGTH($1)) = $1) \
              AND ($2 IS NULL OR status = $2) AND ($3 IS NULL OR project = $3) \
              AND ($4 IS NULL OR issue_number = $4) AND ($5 IS NULL OR created_at >= $5) \
-             AND ($6 IS NULL OR seq < $6) ORDER BY seq DESC LIMIT $7",
+             AND (NOT $6 OR status IN ('queued', 'starting')) \
+             AND ($7 IS NULL OR seq < $7) ORDER BY seq DESC LIMIT $8",
             args![
                 &f.adw_id_prefix,
                 status,
                 &f.project,
                 &f.issue_number,
                 f.since_ms,
+                f.pending,
                 before_seq,
                 limit
             ],
@@ -175,8 +177,9 @@ pub async fn list(
             "SELECT COUNT(*) FROM runs \
              WHERE ($1 IS NULL OR SUBSTR(adw_id, 1, LENGTH($1)) = $1) \
              AND ($2 IS NULL OR status = $2) AND ($3 IS NULL OR project = $3) \
-             AND ($4 IS NULL OR issue_number = $4) AND ($5 IS NULL OR created_at >= $5)",
-            args![&f.adw_id_prefix, status, &f.project, &f.issue_number, f.since_ms],
+             AND ($4 IS NULL OR issue_number = $4) AND ($5 IS NULL OR created_at >= $5) \
+             AND (NOT $6 OR status IN ('queued', 'starting'))",
+            args![&f.adw_id_prefix, status, &f.project, &f.issue_number, f.since_ms, f.pending],
         )
         .await?;
     Ok((rows, total))

@@ -388,6 +388,8 @@ pub struct ListFilter {
     pub adw_id_prefix: Option<String>,
     /// One status.
     pub status: Option<RunStatus>,
+    /// Only those of which nothing runs yet, queued and starting: what a trigger calls `pending`.
+    pub pending: bool,
     /// One project.
     pub project: Option<String>,
     /// One issue.

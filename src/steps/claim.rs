@@ -4,7 +4,7 @@ use super::ctx::{Ctx, stored};
 use super::error::StepsError;
 use super::events::Whose;
 use super::judge::{self, Worth};
-use super::limiter::{self, Caller};
+use super::limiter::{self, Caller, Guesses};
 use super::sql_read;
 use super::start::check_hints;
 use super::token::Claims;
@@ -36,8 +36,8 @@ async fn try_claim(ctx: &Ctx, execution_id: &str, hints: &Hints) -> Result<Hande
         (ExecutionState::Running, _) => work.advance(hints, 1).await?,
         (ExecutionState::Idle, Err(refused)) => return Err(refused),
         (_, refused) => {
-            let why = refused.err().map(|error| error.to_string()).unwrap_or_default();
-            Advanced { message: why, ..Advanced::default() }
+            let message = refused.err().map(|error| error.to_string()).unwrap_or_default();
+            Advanced { message, gate: work.gate().await?, ..Advanced::default() }
         }
     };
     let agent = done.given.first().map(|(at, _)| work.steps[*at].agent_name.clone());
@@ -61,10 +61,10 @@ async fn try_claim(ctx: &Ctx, execution_id: &str, hints: &Hints) -> Result<Hande
 }
 
 /// The step of a token that is out; a pure read.
-pub(super) async fn peek(ctx: &Ctx, token: &str) -> Result<Handed, StepsError> {
+pub(super) async fn peek(ctx: &Ctx, guesses: &Guesses, token: &str) -> Result<Handed, StepsError> {
     let mut claims = None;
     let result = async {
-        let verified = &*claims.insert(ctx.verify(token).await?);
+        let verified = &*claims.insert(ctx.verify(token, guesses).await?);
         ctx.check_age(verified, ctx.now())?;
         look(ctx, verified).await
     }

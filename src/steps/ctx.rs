@@ -11,6 +11,7 @@ use super::error::StepsError;
 use super::events::{self, Event, Whose};
 use super::keys::{Keys, Lifetimes};
 use super::library::Library;
+use super::limiter::Guesses;
 use super::sql;
 use super::sql_rows::StepRow;
 use super::template::Snapshot;
@@ -124,9 +125,19 @@ impl Ctx {
         Issue { nonce: hex(&bytes), kid }
     }
 
-    /// What the token says, if it is one of ours and of the right age. No database, but where its
-    /// key is unknown.
-    pub async fn verify(&self, text: &str) -> Result<Claims, StepsError> {
+    /// What the token says, if it is one of ours. No database, but where its key is unknown. One
+    /// that is not is counted among the connection's guesses.
+    pub async fn verify(&self, text: &str, guesses: &Guesses) -> Result<Claims, StepsError> {
+        let verified = self.authentic(text).await;
+        let is_guess =
+            matches!(verified, Err(StepsError::TokenMalformed { .. } | StepsError::TokenSignature));
+        if is_guess && self.config.rate_limits {
+            guesses.one_more(self.now())?;
+        }
+        verified
+    }
+
+    async fn authentic(&self, text: &str) -> Result<Claims, StepsError> {
         let malformed = |problem| StepsError::TokenMalformed { problem };
         let parsed = token::parse(text).map_err(malformed)?;
         let key = self.keys.find_again(parsed.kid).await?.ok_or(StepsError::TokenSignature)?;

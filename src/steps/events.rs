@@ -7,6 +7,7 @@
 use serde_json::{Value, json};
 
 use super::error::{StepsError, clipped};
+use super::limiter;
 use super::token::Claims;
 
 /// Every type of event.
@@ -70,6 +71,8 @@ pub fn of_refusal(error: &StepsError, whose: Whose<'_>) -> Option<Event> {
         StepsError::UnknownExecution { .. } if claims.is_some() => {
             ("token_rejected", json!({ "reason": "foreign" }))
         }
+        // Guesses beyond their bound are not worth a row each; that there were many is told already.
+        StepsError::RateLimited { scope: limiter::CONNECTION, .. } => return None,
         StepsError::RateLimited { scope, key, retry_after_ms } => (
             "rate_limited",
             json!({ "scope": scope, "key": key, "retry_after_ms": retry_after_ms }),

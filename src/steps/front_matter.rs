@@ -33,8 +33,9 @@ pub struct Parsed {
     pub item: Option<Item>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
-    /// The lines of a workflow's phases.
-    pub phase_lines: Vec<u32>,
+    /// A workflow's phases and their lines, also of one that is not in order: whether their agents
+    /// are there is asked of all.
+    pub phases: Vec<(Phase, u32)>,
     /// SHA-256 of the raw bytes, hexadecimal.
     pub hash: String,
 }
@@ -50,7 +51,7 @@ pub fn hash(bytes: &[u8]) -> String {
 pub fn parse(kind: Kind, path: &str, bytes: &[u8]) -> Parsed {
     let mut problems = Problems { path, list: vec![] };
     let hash = hash(bytes);
-    let mut parsed = Parsed { name: None, item: None, problems: vec![], phase_lines: vec![], hash };
+    let mut parsed = Parsed { name: None, item: None, problems: vec![], phases: vec![], hash };
     if let Some((front, body)) = split(bytes, &mut problems) {
         read(kind, &front, body, &mut parsed, &mut problems);
     }
@@ -129,7 +130,7 @@ fn read(kind: Kind, front: &Node, body: String, parsed: &mut Parsed, problems: &
         Kind::Rule => Item::Rule(rule(name, &mut table, body, hash, problems)),
         Kind::Workflow => {
             let (workflow, lines) = workflow(name, &mut table, body, hash, problems);
-            parsed.phase_lines = lines;
+            parsed.phases = workflow.phases.iter().cloned().zip(lines).collect();
             Item::Workflow(workflow)
         }
     };

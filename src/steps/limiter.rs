@@ -3,12 +3,44 @@
 //! Two buckets are asked for a call that changes something: the execution's and the agent's. Both
 //! give or neither does, in the transaction of the call itself, so a call that is refused later
 //! gives back what it took.
+//!
+//! A token that is none of ours names nobody whose bucket could be asked. A connection has a bucket
+//! of its own for these, in memory: it holds nothing that is worth keeping.
+
+use std::sync::{Mutex, PoisonError};
 
 use super::error::StepsError;
 use super::sql;
 use crate::clock::Millis;
 use crate::config::{Rate, StepsConfig};
 use crate::db::Tx;
+use crate::limits::{STEPS_GUESSES_COUNT, STEPS_GUESSES_PER_S};
+
+/// The scope of a connection's own bucket, as errors name it.
+pub const CONNECTION: &str = "connection";
+
+/// Tokens that are none of ours, as one connection presents them. Never asked about a good one.
+#[derive(Debug, Default)]
+pub struct Guesses(Mutex<Option<Level>>);
+
+impl Guesses {
+    /// Takes one more.
+    ///
+    /// # Errors
+    /// [`StepsError::RateLimited`] where there were too many.
+    pub fn one_more(&self, now: Millis) -> Result<(), StepsError> {
+        let rate = Rate { per_second: STEPS_GUESSES_PER_S, burst: STEPS_GUESSES_COUNT };
+        let full = Level { tokens: f64::from(rate.burst), last_refill: now };
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = take(held.unwrap_or(full), rate, now);
+        *held = Some(left.map_err(|retry_after_ms| StepsError::RateLimited {
+            scope: CONNECTION,
+            key: "tokens of another daemon".to_owned(),
+            retry_after_ms,
+        })?);
+        Ok(())
+    }
+}
 
 /// What a bucket holds, and since when.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -28,8 +28,8 @@
 //! | between the commit and the hint to listeners | the new state | listeners read again at their next look |
 //! | while a key file is made or replaced | no file, or a whole one | the next start makes or reads it |
 //!
-//! Order of checks of a submission: shape of the output and the token, its MAC, its age (no
-//! database so far), the rate limits, the step, the state. The lock order within a transaction is
+//! Order of checks of a submission: shape of the output and the token, its MAC (one that is wrong
+//! counts against the connection), its age (no database so far), the rate limits, the step, the state. The lock order within a transaction is
 //! execution, rate buckets (task, agent), steps, counters, so that transactions cannot deadlock.
 
 mod claim;
@@ -72,6 +72,7 @@ pub use ctx::StepsDeps;
 pub use error::StepsError;
 pub use events::TYPES as EVENT_TYPES;
 pub use library::{Library, LibraryDeps, SyncReport, WorkflowListing};
+use limiter::Guesses;
 pub use stall::Swept;
 pub use template::{Agent, Complexity, Kind, Phase, Problem, Rule, Snapshot, Workflow};
 pub use view::*;
@@ -80,6 +81,7 @@ pub use view::*;
 #[derive(Clone)]
 pub struct Steps {
     ctx: Arc<Ctx>,
+    guesses: Arc<Guesses>,
 }
 
 impl Steps {
@@ -92,7 +94,14 @@ impl Steps {
         let (ctx, notes) = Ctx::open(deps).await?;
         let ctx = Arc::new(ctx);
         let task = tokio::spawn(stall::run(Arc::clone(&ctx), notes));
-        Ok((Steps { ctx }, task))
+        Ok((Steps { ctx, guesses: Arc::default() }, task))
+    }
+
+    /// A handle for one connection: what it guesses at tokens is counted for itself. Copies of a
+    /// handle count together.
+    #[must_use]
+    pub fn of_connection(&self) -> Steps {
+        Steps { ctx: Arc::clone(&self.ctx), guesses: Arc::default() }
     }
 
     /// Starts a workflow and hands out its first step; with `hold` it is made `idle`.
@@ -128,7 +137,7 @@ impl Steps {
         output: Output,
         hints: Hints,
     ) -> Result<Handed, StepsError> {
-        submit::submit(&self.ctx, token, output, &hints).await
+        submit::submit(&self.ctx, &self.guesses, token, output, &hints).await
     }
 
     /// The step that the token is for, again; changes nothing.
@@ -136,7 +145,7 @@ impl Steps {
     /// # Errors
     /// The token's.
     pub async fn peek(&self, token: &str) -> Result<Handed, StepsError> {
-        claim::peek(&self.ctx, token).await
+        claim::peek(&self.ctx, &self.guesses, token).await
     }
 
     /// Hands out one more ready step, where there is one and the execution may have more out;

@@ -13,7 +13,7 @@ use super::view::{
     ArtifactFilter, ArtifactView, EventFilter, EventView, ExecutionFilter, ExecutionState,
     ExecutionSummary, ExecutionView, Handed, HandedStatus, Output, StepStatus, StepView,
 };
-use crate::limits::{STEPS_PAGE_COUNT, STEPS_PAGE_DEFAULT_COUNT};
+use crate::limits::{STEPS_EXECUTION_ARTIFACTS_COUNT, STEPS_PAGE_COUNT, STEPS_PAGE_DEFAULT_COUNT};
 
 fn unknown(execution_id: &str) -> StepsError {
     StepsError::UnknownExecution { execution_id: execution_id.to_owned() }
@@ -97,6 +97,10 @@ pub(super) async fn current(ctx: &Ctx, execution_id: &str) -> Result<Handed, Ste
     let now = ctx.now();
     let (mut out, mut gate) = (vec![], None);
     for (step, contract) in held {
+        // Another host may have handed it out under a key that is new here.
+        if let Some(kid) = &step.kid {
+            ctx.keys.find_again(kid).await?;
+        }
         let contract = stored("a step's contract", &contract.unwrap_or_default())?;
         match step.status {
             StepStatus::Running => {
@@ -198,12 +202,16 @@ pub(super) async fn active(ctx: &Ctx, project: Option<&str>) -> Result<Option<St
     Ok(sql_read::active(&ctx.db, project).await?)
 }
 
-/// Artifacts, newest first.
+/// Artifacts, newest first. Those of one execution are a whole: without a limit all of them.
 pub(super) async fn artifacts(
     ctx: &Ctx,
     filter: &ArtifactFilter,
 ) -> Result<Vec<ArtifactView>, StepsError> {
-    let rows = sql_read::artifacts(&ctx.db, filter, page(filter.limit)?).await?;
+    let limit = match (filter.limit, &filter.execution_id) {
+        (None, Some(_)) => STEPS_EXECUTION_ARTIFACTS_COUNT,
+        (given, _) => page(given)?,
+    };
+    let rows = sql_read::artifacts(&ctx.db, filter, limit).await?;
     rows.into_iter().map(artifact_view).collect()
 }
 

@@ -7,15 +7,13 @@ use super::ctx::{Ctx, json as text, persona, stored};
 use super::error::StepsError;
 use super::events::Whose;
 use super::judge::{self, Worth};
-use super::limiter::{self, Caller};
+use super::limiter::{self, Caller, Guesses};
 use super::output;
 use super::sql::{self, NewOutput};
 use super::sql_rows::{Gist, NewArtifact, StepRow};
 use super::start::check_hints;
 use super::token::Claims;
-use super::view::{
-    ArtifactIn, ExecutionState, Handed, HandedStatus, Hints, Output, StepHandout, StepStatus,
-};
+use super::view::{ArtifactIn, ExecutionState, Handed, Hints, Output, StepHandout, StepStatus};
 use super::work::{Advanced, Work};
 use crate::clock::Millis;
 
@@ -31,6 +29,7 @@ struct Answer {
 /// Takes the output in.
 pub(super) async fn submit(
     ctx: &Ctx,
+    guesses: &Guesses,
     token: &str,
     output: Output,
     hints: &Hints,
@@ -39,7 +38,7 @@ pub(super) async fn submit(
     let result = async {
         output::check(&output)?;
         check_hints(hints)?;
-        let verified = &*claims.insert(ctx.verify(token).await?);
+        let verified = &*claims.insert(ctx.verify(token, guesses).await?);
         ctx.check_age(verified, ctx.now())?;
         take_in(ctx, verified, output, hints).await
     }
@@ -173,10 +172,6 @@ async fn complete_step(
     };
     done.message = format!("Step '{name}' completed. {}", done.message);
     let mut handed = work.handed(done)?;
-    if handed.status == HandedStatus::NoOp && work.row.state == ExecutionState::Running {
-        // Its own step is taken in; there is only nothing for it to do.
-        handed.message.push_str(" Use claim with the execution id for more work later.");
-    }
     handed.warnings.clone_from(&output.warnings);
     if let Some(late) = late_request(work, hints) {
         handed.warnings.push(late);

@@ -185,7 +185,7 @@ pub struct Fault {
 /// (`spec/steps.md` §6). Empty: it can be started. The problems are all fatal and name no file.
 #[must_use]
 pub fn validate(workflow: &Workflow, agents: &BTreeSet<String>) -> Vec<Problem> {
-    let faults = shape_faults(workflow).into_iter().chain(agent_faults(workflow, agents));
+    let faults = shape_faults(workflow).into_iter().chain(agent_faults(&workflow.phases, agents));
     faults
         .map(|fault| Problem {
             path: String::new(),
@@ -198,7 +198,10 @@ pub fn validate(workflow: &Workflow, agents: &BTreeSet<String>) -> Vec<Problem> 
 
 /// Phases whose agent does not exist.
 #[must_use]
-pub fn agent_faults(workflow: &Workflow, agents: &BTreeSet<String>) -> Vec<Fault> {
+pub fn agent_faults<'p>(
+    phases: impl IntoIterator<Item = &'p Phase>,
+    agents: &BTreeSet<String>,
+) -> Vec<Fault> {
     let known = || match agents.iter().map(String::as_str).collect::<Vec<_>>().join(", ") {
         none if none.is_empty() => "there are no agents".to_owned(),
         names => format!("known: {names}"),
@@ -214,7 +217,7 @@ pub fn agent_faults(workflow: &Workflow, agents: &BTreeSet<String>) -> Vec<Fault
             ),
         })
     };
-    workflow.phases.iter().enumerate().filter_map(unknown).collect()
+    phases.into_iter().enumerate().filter_map(unknown).collect()
 }
 
 /// What is wrong with the phases among themselves.

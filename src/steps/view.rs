@@ -440,7 +440,8 @@ pub struct ArtifactFilter {
     pub artifact_type: Option<String>,
     /// Only final ones.
     pub is_final: Option<bool>,
-    /// At most so many, newest first; 100 where absent, at most 1000.
+    /// At most so many, newest first, at most 1000; where absent, all of the execution, or 100 where
+    /// no execution is named.
     pub limit: Option<u32>,
     /// With their content.
     pub with_content: bool,

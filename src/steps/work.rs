@@ -288,6 +288,13 @@ impl<'c> Work<'c> {
         Ok(contract::contract(phase, &guardrails::parse(&rules)))
     }
 
+    /// The contract of the step that waits for approval, if one does.
+    pub async fn gate(&mut self) -> Result<Option<Contract>, StepsError> {
+        let Some(name) = &self.row.waiting_step else { return Ok(None) };
+        let contract = sql::contract(&mut self.tx, &self.row.execution_id, name).await?;
+        contract.map(|text| stored("a step's contract", &text)).transpose()
+    }
+
     /// Puts a pending step out.
     async fn hand_out(&mut self, at: usize, hints: &Hints) -> Result<Contract, StepsError> {
         let contract = self.contract(at, hints)?;

@@ -47,6 +47,7 @@ mod steps_mcp_changes;
 mod steps_mcp_led;
 mod steps_mcp_resources;
 mod steps_mcp_tools;
+mod steps_race;
 mod steps_shipped;
 mod steps_support;
 mod steps_tokens;

@@ -43,6 +43,31 @@ async fn only_pages_and_names_of_this_machine_are_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_no_message_is_answered_as_json_rpc_has_it() {
+    let world = World::new().await;
+    for (body, code) in [
+        ("{bad", -32_700),
+        ("", -32_700),
+        ("[]", -32_600),
+        ("\"x\"", -32_600),
+        (r#"{"jsonrpc":"2.0","id":5}"#, -32_600),
+    ] {
+        let reply = post(&world, &[], body.to_owned()).await;
+        assert_eq!(reply.status(), 400, "{body}");
+        assert_eq!(reply.headers()["content-type"], "application/json", "{body}");
+        let told: Value = reply.json().await.unwrap();
+        assert_eq!((&told["jsonrpc"], &told["id"]), (&json!("2.0"), &Value::Null), "{body}");
+        assert_eq!(told["error"]["code"], code, "{body}: {told}");
+        assert!(told["error"]["message"].as_str().unwrap().contains(": "), "{told}");
+    }
+    let text = Web::new()
+        .post(&world.url)
+        .header("accept", "application/json, text/event-stream")
+        .header("content-type", "text/plain");
+    assert_eq!(text.body(legacy_list()).send().await.unwrap().status(), 415);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_simple_reply_is_one_json_body_without_a_session() {
     let world = World::new().await;
     let reply = post(&world, &[], legacy_list()).await;

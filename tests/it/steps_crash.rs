@@ -174,7 +174,7 @@ const CHILD_STATE: &str = "ADWD_TEST_STEPS_CHILD_STATE";
 const CHILD_TEST: &str = "steps_crash::the_child_works_until_it_is_killed";
 const ROUNDS: u64 = 12;
 
-async fn engine_for_good(url: &str, state: &std::path::Path) -> (Db, Steps) {
+pub async fn engine_for_good(url: &str, state: &std::path::Path) -> (Db, Steps) {
     let db = Db::open(url).await.expect("the database opens");
     let (clock, changes, shutdown) =
         (Arc::new(SystemClock), Changes::new(), CancellationToken::new());

@@ -1,6 +1,7 @@
 //! Rate limits, stalls, abandonment, time limits, retention: what time does to an execution.
 
 use adwd::config::{Rate, StepsConfig};
+use adwd::limits::STEPS_GUESSES_COUNT;
 use adwd::steps::{
     Complexity, ControlAction as A, EventFilter, ExecutionState as S, HandedStatus, Hints,
     StartRequest, StepsError,
@@ -18,6 +19,7 @@ on_both_engines!(
     a_run_at_full_speed_is_limited_from_the_fourth_submission_on,
     an_agents_bucket_is_shared_by_all_executions,
     a_refused_call_takes_nothing_out_of_a_bucket,
+    a_connection_that_guesses_at_tokens_is_told_to_wait_and_no_other_is,
     limits_can_be_switched_off,
     a_claim_takes_from_the_buckets_as_well,
     a_stall_is_told_once_an_episode_and_across_a_restart,
@@ -106,6 +108,43 @@ async fn a_refused_call_takes_nothing_out_of_a_bucket(s: Scratch) {
         world.submit(&consumed, done("x")).await.unwrap();
     }
     assert_eq!(dump_state(&world.s.db).await, before);
+}
+
+async fn a_connection_that_guesses_at_tokens_is_told_to_wait_and_no_other_is(s: Scratch) {
+    let world = open_with(s, limited()).await;
+    let good = token(&world.start(chain()).await);
+    let (guesser, other) = (world.steps.of_connection(), world.steps.of_connection());
+    let at = good.len() - 10;
+    let letter = if good.as_bytes()[at] == b'A' { "B" } else { "A" };
+    let altered = format!("{}{letter}{}", &good[..at], &good[at + 1..]);
+    for n in 0..STEPS_GUESSES_COUNT {
+        let (guess, code) = match n % 2 {
+            0 => ("v1.00.x.y", "token_malformed"),
+            _ => (altered.as_str(), "token_signature"),
+        };
+        let error = guesser.submit(guess, done("x"), Hints::default()).await.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+    }
+    for _ in 0..5 {
+        let error = guesser.submit(&altered, done("x"), Hints::default()).await.unwrap_err();
+        assert_eq!(wait(&error), ("connection", 1_000));
+        assert_eq!(wait(&guesser.peek("guess").await.unwrap_err()), ("connection", 1_000));
+    }
+    // Nobody else is held up, and neither is a good token of the same connection.
+    assert_eq!(other.peek(&altered).await.unwrap_err().code(), "token_signature");
+    assert_eq!(step(&guesser.peek(&good).await.unwrap()), "design");
+    let handed = guesser.submit(&good, done("x"), Hints::default()).await.unwrap();
+    assert_eq!(step(&handed), "implement");
+    world.clock.advance(1_000);
+    assert_eq!(guesser.peek(&altered).await.unwrap_err().code(), "token_signature");
+    assert_eq!(guesser.peek(&altered).await.unwrap_err().code(), "rate_limited");
+    // What is beyond the bound is not stored any more.
+    let rejected = usize::try_from(STEPS_GUESSES_COUNT).unwrap() + 2;
+    eventually("all refusals are told", || async {
+        world.count("token_rejected").await == rejected
+    })
+    .await;
+    assert_eq!(world.count("rate_limited").await, 0);
 }
 
 async fn limits_can_be_switched_off(s: Scratch) {

@@ -229,6 +229,34 @@ async fn artifacts_are_listed_by_step_and_read_with_their_content() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_execution_shows_all_its_artifacts_however_many() {
+    let world = world().await;
+    let client = world.client(WAYS[0]).await;
+    let mut answer = start(&client, Dialect::Seed003, "tiny").await;
+    let id = answer["execution_id"].as_str().unwrap().to_owned();
+    let artifact = |n| json!({ "type": "adr", "title": format!("n{n}"), "content": "short" });
+    let artifacts: Vec<Value> = (0..100).map(artifact).collect();
+    while let Some((_, token)) = Dialect::Seed003.step(&answer) {
+        let output = json!({ "summary": "s", "artifacts": artifacts });
+        let submission = Dialect::Seed003.submission(&token, output);
+        answer = done(&client, "workflow_next_step", submission).await;
+    }
+    let all = read(&client, &format!("midex://workflow/workflow_artifacts/{id}")).await;
+    assert_eq!(all.as_array().unwrap().len(), 201);
+    let seed = read(&client, &format!("workflow_artifacts://{id}")).await;
+    assert_eq!(seed["total"], 201);
+    assert!(seed["artifacts"].as_array().unwrap().iter().all(|a| a["content"].is_string()));
+    let current = read(&client, &format!("current_step://{id}")).await;
+    assert_eq!(current["artifacts"].as_array().unwrap().len(), 201);
+    let status = read(&client, &format!("workflow_status://{id}")).await;
+    for step in status["steps"].as_array().unwrap() {
+        assert_eq!(step["artifacts"].as_array().unwrap().len(), 100, "{}", step["step_name"]);
+    }
+    let some = read(&client, &format!("workflow_artifacts://{id}?limit=7")).await;
+    assert_eq!((&some["total"], &some["query"]["limit"]), (&json!(7), &json!(7)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_list_carries_only_so_much_content_and_says_where_the_rest_is() {
     let world = world().await;
     for way in WAYS {

@@ -193,7 +193,9 @@ async fn every_refusal_has_its_code_in_the_envelope_of_its_dialect() {
 
             let (_, token) = dialect.step(&started).unwrap();
             let submit = |token: &str, step: &str| dialect.submission(token, output(step));
-            code("workflow_next_step", submit("x", "first"), "token_malformed").await;
+            let told = code("workflow_next_step", submit("x", "first"), "token_malformed").await;
+            let way = format!("with {} and action", dialect.execution());
+            assert!(told["hint"].as_str().unwrap().contains(&way), "{told}");
             let mut forged = token.clone().into_bytes();
             let last = forged.len() - 2;
             forged[last] = if forged[last] == b'A' { b'B' } else { b'A' };
@@ -221,6 +223,10 @@ async fn every_refusal_has_its_code_in_the_envelope_of_its_dialect() {
             let (_, fresh) = dialect.step(&fresh).unwrap();
             done(&client, "workflow_control", reissue).await;
             code("workflow_next_step", submit(&fresh, "second"), "token_revoked").await;
+            let abandon = json!({ dialect.execution(): id, "action": "abandon" });
+            done(&client, "workflow_control", abandon).await;
+            let told = code("workflow_next_step", submit(&fresh, "second"), "token_revoked").await;
+            assert!(told["hint"].as_str().unwrap().contains("has ended"), "{told}");
         }
     }
 }
@@ -303,6 +309,13 @@ async fn a_person_is_waited_for_at_a_gate_at_a_blocker_and_at_a_held_start() {
         let waiting = read(&client, &current).await;
         assert_eq!(waiting["contract"]["human_gate_required"], true, "{waiting}");
         assert_eq!(waiting.get("continuation_token"), None);
+        assert!(waiting["instructions"].as_str().unwrap().contains("Do not begin it"), "{waiting}");
+        // Whoever forgot everything but the execution is told the same.
+        let claim = json!({ dialect.execution(): id });
+        let claimed = done(&client, "workflow_next_step", claim).await;
+        let text = claimed.to_string();
+        assert!(text.contains("Do not begin it"), "{text}");
+        assert!(text.contains(&format!("with {} ", dialect.execution())), "{text}");
 
         let approved = control("approve").await;
         let (step, token) = dialect.step(&approved).unwrap();

@@ -240,6 +240,8 @@ async fn another_daemon_takes_the_tokens_of_this_one(s: Scratch) {
     assert!(other.sweep().await.unwrap().key_rotated);
     let handed = other.start_snapshot(chain(), StartRequest::default()).await.unwrap();
     let token = crate::steps_support::token(&handed);
+    let current = world.steps.current(&handed.execution_id).await.unwrap();
+    assert_eq!(crate::steps_support::token(&current), token, "a read finds the key as well");
     assert_eq!(step(&world.steps.peek(&token).await.unwrap()), "design");
     shutdown.cancel();
 }

@@ -126,9 +126,12 @@ impl Call<'_> {
     }
 
     async fn list(&self) -> Answer {
+        let status = self.args.text("status_filter");
+        let pending = status.as_deref() == Some("pending");
         let filter = ListFilter {
             adw_id_prefix: self.args.text("adw_id_filter"),
-            status: self.args.text("status_filter").and_then(|word| RunStatus::parse(&word)),
+            status: status.filter(|_| !pending).and_then(|word| RunStatus::parse(&word)),
+            pending,
             project: self.args.text("project"),
             issue_number: self.args.text("issue_number"),
             since_ms: self.args.int("since"),

@@ -12,7 +12,8 @@ use crate::mcp::schema;
 use crate::mcp::tools::{Effect, Family, ToolDef};
 use crate::runs::{LogPage, ProjectView, RunPage, RunView, Triggered};
 
-/// Words of `status_filter`: the statuses and `pending`, which means queued.
+/// Words of `status_filter`: the statuses and `pending`, which means queued or starting, as in
+/// the answer to a trigger.
 pub const STATUS_WORDS: [&str; 11] = [
     "pending",
     "queued",
@@ -158,7 +159,11 @@ pub static TOOLS: &[ToolDef] = &[
                 for the next page.",
         fields: &[
             may("adw_id_filter", Kind::Id, "Beginning of the id."),
-            may("status_filter", Kind::Word(&STATUS_WORDS), "Only runs with this status."),
+            may(
+                "status_filter",
+                Kind::Word(&STATUS_WORDS),
+                "Only runs with this status; pending is queued or starting.",
+            ),
             PROJECT,
             may("issue_number", Kind::Id, "Only runs of this issue."),
             may(

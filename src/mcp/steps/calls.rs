@@ -172,6 +172,15 @@ impl Call<'_> {
         {
             about.workflow_state = Some(execution.state);
         }
+        // Where nothing is out any more the way to another token leads nowhere.
+        if refusal
+            .about
+            .as_ref()
+            .and_then(|about| about.workflow_state)
+            .is_some_and(|state| state.is_terminal())
+        {
+            refusal.hint = Some(OVER.to_owned());
+        }
         refusal
     }
 
@@ -231,6 +240,10 @@ impl Call<'_> {
         }
     }
 }
+
+/// What to do when the execution has ended.
+const OVER: &str = "the execution has ended and takes no more steps; its outcome is in \
+                    midex://workflow/workflow_status/{execution_id}";
 
 /// Arguments that do not make a call.
 fn missing(error: &str) -> Refusal {

@@ -7,7 +7,7 @@ use rmcp::model::JsonObject;
 use serde_json::{Map, Value, json};
 
 use crate::mcp::error::{ToolError, chain};
-use crate::steps::{ControlAction, ExecutionState, StepsError};
+use crate::steps::{ControlAction, ExecutionState, StepsError, limiter};
 
 /// A set of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,15 @@ pub const WORDS_001: [&str; 5] =
 pub const WORDS_003: [&str; 3] = ["workflow_name", "token", "output"];
 
 impl Dialect {
+    /// The argument that names an execution.
+    #[must_use]
+    pub fn execution_key(self) -> &'static str {
+        match self {
+            Dialect::Seed001 => "task_id",
+            Dialect::Seed003 => "execution_id",
+        }
+    }
+
     /// The dialect of a call; seed 003's where nothing tells, `execution_id` included, which both
     /// know.
     ///
@@ -106,9 +115,12 @@ impl Refusal {
             }
         };
         let known = self.about.as_ref().map(|about| about.execution_id.as_str());
-        let hint = self.hint.as_ref().map(|hint| match known {
-            Some(id) => hint.replace("{execution_id}", id),
-            None => hint.clone(),
+        let hint = self.hint.as_ref().map(|hint| {
+            let hint = hint.replace("{execution_key}", dialect.execution_key());
+            match known {
+                Some(id) => hint.replace("{execution_id}", id),
+                None => hint,
+            }
         });
         add("hint", hint.map(|hint| json!(hint)));
         add("retry_after_ms", self.retry_after_ms.map(|ms| json!(ms)));
@@ -187,15 +199,19 @@ fn hint(error: &StepsError) -> Option<&'static str> {
         StepsError::TokenMalformed { .. } | StepsError::TokenSignature => Some(
             "pass the token exactly as it was given; if it is lost, read \
              midex://workflow/current_step/{execution_id}, or call workflow_control with \
-             execution_id and action \"reissue\" for a new one",
+             {execution_key} and action \"reissue\" for a new one",
         ),
         StepsError::TokenConsumed { .. } | StepsError::TokenRevoked { .. } => Some(
             "read midex://workflow/current_step/{execution_id} for the step that is out now and \
-             its token, or call workflow_control with execution_id and action \"reissue\"",
+             its token, or call workflow_control with {execution_key} and action \"reissue\"",
         ),
         StepsError::StateConflict { .. } => {
             Some("read midex://workflow/workflow_status/{execution_id} to see where it stands")
         }
+        StepsError::RateLimited { scope: limiter::CONNECTION, .. } => Some(
+            "the tokens were not this daemon's; read midex://workflow/current_step/{execution_id} \
+             for the right one instead of trying others",
+        ),
         StepsError::RateLimited { .. } => Some("wait that long; the token is as good as before"),
         StepsError::TooLarge { .. } => {
             Some("make it smaller and submit again with the same token, which is as good as before")

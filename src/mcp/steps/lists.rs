@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::reads::Unread;
 use super::shapes::{iso, object};
 use super::uri::{Place, StepUri};
-use crate::limits::STEPS_PAGE_DEFAULT_COUNT;
+use crate::limits::{STEPS_EXECUTION_ARTIFACTS_COUNT, STEPS_PAGE_COUNT, STEPS_PAGE_DEFAULT_COUNT};
 use crate::mcp::bounds::INLINE_CONTENT_BYTES;
 use crate::steps::{
     ArtifactFilter, ArtifactView, EventFilter, ExecutionFilter, Phase, Steps, Workflow,
@@ -136,6 +136,10 @@ pub async fn artifacts(
             line
         })
         .collect();
+    let usual = match filter.execution_id {
+        Some(_) => STEPS_EXECUTION_ARTIFACTS_COUNT,
+        None => STEPS_PAGE_DEFAULT_COUNT,
+    };
     Ok(json!({
         "artifacts": lines,
         "total": lines.len(),
@@ -143,7 +147,7 @@ pub async fn artifacts(
             "type": filter.artifact_type,
             "execution_id": filter.execution_id,
             "is_final": filter.is_final,
-            "limit": filter.limit.unwrap_or(STEPS_PAGE_DEFAULT_COUNT),
+            "limit": filter.limit.unwrap_or(usual),
         },
     }))
 }
@@ -232,7 +236,8 @@ fn of_execution(id: &str) -> ArtifactFilter {
 async fn with_content(steps: &Steps, filter: &ArtifactFilter) -> Result<Vec<ArtifactView>, Unread> {
     let mut list = steps.artifacts(filter).await?;
     let mut room = INLINE_CONTENT_BYTES;
-    let fits = list.iter().take_while(|artifact| {
+    let page = usize::try_from(STEPS_PAGE_COUNT).unwrap_or(usize::MAX);
+    let fits = list.iter().take(page).take_while(|artifact| {
         let left = room - artifact.size_bytes;
         room = left;
         left >= 0

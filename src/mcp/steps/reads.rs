@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::dialect::Dialect;
 use super::lists;
-use super::shapes::{contract_value, iso, object, step_003};
+use super::shapes::{contract_value, instead, iso, object, step_003};
 use super::uri::{Place, Spelling, StepUri, Which};
 use crate::clock::Millis;
 use crate::mcp::bounds::CONTENT_TTL_MS;
@@ -158,6 +159,7 @@ async fn current_003(steps: &Steps, id: &str) -> Result<Value, Unread> {
         ("progress", Some(json!(progress_003(&execution)))),
         ("current_steps", Some(json!(execution.current_steps))),
         ("contract", handed.gate.as_ref().map(contract_value)),
+        ("instructions", instead(Dialect::Seed003, &handed).map(|next| json!(next))),
         ("state_reason", execution.state_reason.as_ref().map(|why| json!(why))),
         ("allowed_actions", Some(json!(execution.allowed_actions))),
         ("message", Some(json!(handed.message))),

@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::dialect::Dialect;
 use crate::clock::Millis;
-use crate::steps::{Contract, Controlled, Handed, HandedStatus, StepHandout, contract};
+use crate::steps::{
+    Contract, Controlled, ExecutionState, Handed, HandedStatus, StepHandout, contract,
+};
 
 /// An object from what is there; what is absent is left out.
 pub(super) fn object<const N: usize>(pairs: [(&str, Option<Value>); N]) -> Map<String, Value> {
@@ -51,10 +53,14 @@ fn handed_001(handed: &Handed) -> Map<String, Value> {
     ]);
     match &handed.step {
         Some(step) => answer.extend(step_001(step, &handed.workflow_name, &handed.execution_id)),
-        None => answer.extend(object([
-            ("next_step_contract", handed.gate.as_ref().map(contract_value)),
-            ("human_message", Some(json!(handed.message))),
-        ])),
+        None => {
+            let next = instead(Dialect::Seed001, handed).map(|next| format!("\n\n{next}"));
+            let text = format!("{}{}", handed.message, next.unwrap_or_default());
+            answer.extend(object([
+                ("next_step_contract", handed.gate.as_ref().map(contract_value)),
+                ("human_message", Some(json!(text))),
+            ]));
+        }
     }
     answer
 }
@@ -72,7 +78,42 @@ fn handed_003(handed: &Handed) -> Map<String, Value> {
         ("message", Some(json!(handed.message))),
         ("contract", handed.gate.as_ref().map(contract_value)),
     ]));
+    if let Some(next) = instead(Dialect::Seed003, handed) {
+        answer.insert("instructions".to_owned(), json!(next));
+    }
     answer
+}
+
+/// What to do where no step was handed out, and who is to do it; nothing after the end. A model
+/// must learn from this text alone that a gate is not its own to open.
+#[must_use]
+pub(super) fn instead(dialect: Dialect, handed: &Handed) -> Option<String> {
+    if handed.step.is_some() {
+        return None;
+    }
+    let of = format!("{} {:?}", dialect.execution_key(), handed.execution_id);
+    let control = |action: &str| format!("call workflow_control with {of} and action {action:?}");
+    match (handed.workflow_state, &handed.gate) {
+        (ExecutionState::Idle, _) => Some(format!("To begin it, {}.", control("start"))),
+        (ExecutionState::Running, _) => Some(format!(
+            "If a step that is out is yours and you lost it, read \
+             midex://workflow/current_step/{}, or {}, which gives it a new token and revokes the \
+             old one. For another ready step later, call workflow_next_step with {of} alone.",
+            handed.execution_id,
+            control("reissue")
+        )),
+        (ExecutionState::Paused, Some(gate)) => Some(format!(
+            "Stop here: step '{}' is for a person to approve, not for you. Do not begin it. Show \
+             that person what was done so far and ask. When they have said yes, {}; the answer \
+             hands the step out. If they say no, the action is \"abandon\".",
+            gate.step_name,
+            control("approve")
+        )),
+        (ExecutionState::Paused, None) => {
+            Some(format!("When a person lets it go on, {}.", control("resume")))
+        }
+        _ => None,
+    }
 }
 
 /// A step in seed 001's words: contract, token, and everything else in one text.
@@ -119,9 +160,11 @@ fn token(step: &StepHandout) -> Option<Value> {
 /// How the step is handed in, by the names of the dialect.
 fn submitting(dialect: Dialect, token_key: &str, has_token: bool) -> String {
     if !has_token {
-        return "\nIts token has expired: call workflow_control with this execution_id and action \
-                \"reissue\" for a new one.\n"
-            .to_owned();
+        return format!(
+            "\nIts token has expired: call workflow_control with this execution's id as {} and \
+             action \"reissue\" for a new one.\n",
+            dialect.execution_key()
+        );
     }
     let (token, output) = match dialect {
         Dialect::Seed001 => ("step_token", "model_output_so_far"),

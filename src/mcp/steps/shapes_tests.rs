@@ -210,6 +210,37 @@ fn what_waits_for_a_person_is_told_with_its_contract_and_no_token() {
     assert_eq!(three["workflow_state"], "paused");
     assert_eq!(three["contract"]["step_name"], "release");
     assert_eq!(three.get("new_token"), None);
+    // From the text alone: who, what not to do, and the very call, in the caller's names.
+    for (text, call) in [
+        (&one["human_message"], "task_id \"exec_001\" and action \"approve\""),
+        (&three["instructions"], "execution_id \"exec_001\" and action \"approve\""),
+    ] {
+        let text = text.as_str().unwrap();
+        for part in ["a person to approve, not for you", "Do not begin it", "'release'", call] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}
+
+#[test]
+fn where_no_step_is_out_the_next_call_is_told_in_the_names_of_the_dialect() {
+    let without = |workflow_state| Handed { workflow_state, gate: None, ..paused() };
+    for (state, call) in [
+        (ExecutionState::Idle, "workflow_control with {id} and action \"start\""),
+        (ExecutionState::Running, "workflow_next_step with {id} alone"),
+        (ExecutionState::Paused, "workflow_control with {id} and action \"resume\""),
+    ] {
+        for (dialect, key, id) in [
+            (Dialect::Seed001, "human_message", "task_id \"exec_001\""),
+            (Dialect::Seed003, "instructions", "execution_id \"exec_001\""),
+        ] {
+            let answer = handed(dialect, &without(state));
+            let text = answer[key].as_str().unwrap();
+            assert!(text.contains(&call.replace("{id}", id)), "{text}");
+        }
+    }
+    let end = handed(Dialect::Seed003, &closed());
+    assert_eq!(end.get("instructions"), None, "{end}");
 }
 
 #[test]

@@ -127,7 +127,8 @@ pub static TOOLS: &[ToolDef] = &[
         title: "Control a step workflow",
         about: "Steers an execution as a whole. start begins a held one; pause and resume; approve \
                 lets the step past that waits for a person, which is that person's to decide; \
-                retry hands a step out again as a new attempt; reissue gives a step a new token \
+                retry hands a step out again as a new attempt, and fails the execution \
+                where none is left (a simple workflow has one); reissue gives a step a new token \
                 and revokes the old one; abandon, diverge (needs a reason) and fail end it. A \
                 wrong state is refused with the actions that would be taken.",
         fields: &[

@@ -100,7 +100,9 @@ fn phases_are_read_in_both_spellings_with_their_defaults() {
     assert_eq!((b.depends_on[0].as_str(), b.allowed_actions[0].as_str()), ("a", "Read"));
     assert_eq!((b.path_patterns[0].as_str(), b.tags[0].as_str()), ("src/**", "t"));
     assert_eq!(said(Kind::Workflow, camel), []);
-    assert_eq!(read(Kind::Workflow, camel).phase_lines, [7, 9]);
+    let lines: Vec<u32> =
+        read(Kind::Workflow, camel).phases.iter().map(|(_, line)| *line).collect();
+    assert_eq!(lines, [7, 9]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits;
 use crate::steps::content_sql::{ContentRow, Problems};
 use crate::steps::front_matter::{Item, Parsed};
-use crate::steps::template::{Agent, Kind, Problem, Rule, Workflow, agent_faults};
+use crate::steps::template::{Agent, Kind, Phase, Problem, Rule, Workflow, agent_faults};
 
 /// A content folder as it was read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,9 +82,8 @@ type Key = (Kind, String);
 struct Candidate {
     folder: usize,
     row: ContentRow,
-    /// What the file holds, where it is in order.
-    item: Option<Item>,
-    phase_lines: Vec<u32>,
+    /// A workflow's phases and their lines, also where the file is not in order.
+    phases: Vec<(Phase, u32)>,
     /// What is stored stays as it is: it could not be read.
     kept: bool,
 }
@@ -194,8 +193,7 @@ fn candidates(
                 found.push(Candidate {
                     folder: index,
                     row: row.clone(),
-                    item: None,
-                    phase_lines: vec![],
+                    phases: vec![],
                     kept: true,
                 });
             }
@@ -246,17 +244,20 @@ fn candidate(index: usize, folder: &str, name: String, file: File) -> Candidate 
             valid: parsed.item.is_some(),
             problems: Problems(parsed.problems),
         },
-        item: parsed.item,
-        phase_lines: parsed.phase_lines,
+        phases: parsed.phases,
         kept: false,
     }
 }
 
 /// A workflow whose agents are not there is not in order, whoever is to blame for it.
 fn check_agents(candidate: &mut Candidate, agents: &BTreeSet<String>) {
-    let Some(Item::Workflow(workflow)) = &candidate.item else { return };
-    for fault in agent_faults(workflow, agents) {
-        let line = fault.phase.and_then(|at| candidate.phase_lines.get(at)).copied();
+    for fault in agent_faults(candidate.phases.iter().map(|(phase, _)| phase), agents) {
+        let phase = fault.phase.and_then(|at| candidate.phases.get(at));
+        // That a phase names no agent was told when it was read.
+        if phase.is_some_and(|(phase, _)| phase.agent.is_empty()) {
+            continue;
+        }
+        let line = phase.map(|(_, line)| *line);
         let path = candidate.row.path.clone();
         let problem = Problem { path, line, message: fault.message, fatal: true };
         candidate.row.problems.0.push(problem);

@@ -200,7 +200,7 @@ impl Reader {
         let problems =
             vec![Problem { path: path.clone(), line: None, message: problem, fatal: true }];
         let parsed =
-            front_matter::Parsed { name: None, item: None, problems, phase_lines: vec![], hash };
+            front_matter::Parsed { name: None, item: None, problems, phases: vec![], hash };
         self.scan.files.push(File { kind, path, parsed });
     }
 }

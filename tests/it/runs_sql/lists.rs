@@ -90,6 +90,7 @@ fn chosen<'a>(rows: &'a [RunRow], f: &ListFilter) -> Vec<&'a str> {
         .iter()
         .filter(|r| f.adw_id_prefix.as_ref().is_none_or(|p| r.adw_id.starts_with(p.as_str())))
         .filter(|r| f.status.is_none_or(|status| r.status() == status))
+        .filter(|r| !f.pending || [Queued, Starting].contains(&r.status()))
         .filter(|r| f.project.as_ref().is_none_or(|p| &r.project == p))
         .filter(|r| f.issue_number.as_ref().is_none_or(|n| &r.issue_number == n))
         .filter(|r| f.since_ms.is_none_or(|since| r.created_at >= since))
@@ -101,7 +102,10 @@ fn chosen<'a>(rows: &'a [RunRow], f: &ListFilter) -> Vec<&'a str> {
 /// Twenty-four runs in which every filter finds some and leaves some.
 fn many() -> Vec<RunRow> {
     let row = |n: i64| {
-        let status = [Queued, Completed, Failed, Cancelled][usize::try_from(n % 4).unwrap()];
+        let status = match n % 8 {
+            0 => Starting,
+            n => [Queued, Completed, Failed, Cancelled][usize::try_from(n % 4).unwrap()],
+        };
         RunRow {
             project: if n % 3 == 0 { "web" } else { "app" }.to_owned(),
             issue_number: if status.is_terminal() { (n % 2).to_string() } else { n.to_string() },
@@ -122,7 +126,7 @@ async fn filters_narrow_alone_and_together(s: Scratch) {
     store(&s.db, &rows).await;
     let mut sizes = BTreeSet::new();
     // Each bit of the number turns one filter on.
-    for bits in 0..64_u32 {
+    for bits in 0..128_u32 {
         let on = |bit: u32| bits & (1 << bit) != 0;
         let status = if on(5) { Completed } else { Failed };
         let filter = ListFilter {
@@ -131,6 +135,7 @@ async fn filters_narrow_alone_and_together(s: Scratch) {
             project: on(2).then(|| "app".to_owned()),
             issue_number: on(3).then(|| "1".to_owned()),
             since_ms: on(4).then_some(1_004),
+            pending: on(6),
             ..ListFilter::default()
         };
         let expected = chosen(&rows, &filter);
