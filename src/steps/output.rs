@@ -112,9 +112,8 @@ fn take(output: &mut Output, key: &str, value: &Value) -> Result<(), StepsError>
             return Err(invalid("output.artifacts", other, "a list of artifacts"));
         }
         ("references", given) => references(output, given),
-        ("confidence", Value::Number(number)) if in_unit(number) => {
-            output.confidence = number.as_f64();
-        }
+        // Models quote numbers now and then, and what is meant is not in doubt.
+        ("confidence", given) if in_unit(given).is_some() => output.confidence = in_unit(given),
         ("decisions", given) => output.decisions = list(given),
         ("findings", given) => output.findings = list(given),
         ("blockers", given) => output.blockers = list(given),
@@ -133,8 +132,9 @@ fn take(output: &mut Output, key: &str, value: &Value) -> Result<(), StepsError>
     Ok(())
 }
 
-fn in_unit(number: &serde_json::Number) -> bool {
-    number.as_f64().is_some_and(|n| (0.0..=1.0).contains(&n))
+fn in_unit(given: &Value) -> Option<f64> {
+    let number = given.as_f64().or_else(|| given.as_str()?.trim().parse().ok());
+    number.filter(|n| (0.0..=1.0).contains(n))
 }
 
 /// A list as it is; one thing as a list of one.
