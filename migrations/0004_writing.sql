@@ -175,8 +175,8 @@ CREATE UNIQUE INDEX writing_metrics_key ON writing_metrics (workflow_id, idempot
     WHERE idempotency_key IS NOT NULL;
 
 -- Running sums, so that no read grows with history: of everything (level 0) and of slices of time
--- of 30 days (1), a day (2) and a quarter of an hour (3), each beginning at a multiple of its
--- length since 1970 (start, epoch ms). Book 0 is "none", phase -2 is "not by phase".
+-- of 30 days (1), a day (2), two hours (3) and a quarter of an hour (4), each beginning at a
+-- multiple of its length since 1970 (start, epoch ms). Book 0 is "none", phase -2 is "not by phase".
 CREATE TABLE writing_sums (
     workflow_id BIGINT NOT NULL REFERENCES writing_workflows (id),
     level BIGINT NOT NULL,

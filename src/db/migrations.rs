@@ -51,7 +51,7 @@ mod tests {
         (1, "82fffab58f741e30c6cea9bb72125840f7ee00c3c1f2a83ffc20c995a6501751", ""),
         (2, "178fc856e785279d9c98723ceb45e30f01186ce6dbdb07f65e2eccde9b905052", ""),
         (3, "8705a21002f236e099c772a5a4cb8dc343c8f4c69e3a3c13ff951c75e0e50bfe", ""),
-        (4, "fd740b56698e5c2d12777841d77cf516f82a442b76714c7a3dea42e4e776a1fd", ""),
+        (4, "7354651adf8cd54bdf70d297dae3307ba9fc6bb6abcfed39277d445f29b8c214", ""),
     ];
 
     #[test]

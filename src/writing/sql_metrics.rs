@@ -57,7 +57,7 @@ pub async fn metric_of_key(
     read.optional(sql, args![workflow, key]).await
 }
 
-/// Where an amount is added: the subject, and the beginnings of the three slices of time.
+/// Where an amount is added: the subject, and the beginnings of the four slices of time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SumKey {
     /// The type.
@@ -66,11 +66,11 @@ pub struct SumKey {
     pub book: i64,
     /// The phase; −2 where sums are not by phase.
     pub phase: i64,
-    /// Beginnings of the slices of level 1 to 3, epoch ms.
-    pub starts: [i64; 3],
+    /// Beginnings of the slices of level 1 to 4, epoch ms.
+    pub starts: [i64; 4],
 }
 
-/// Adds to the running sums of all four levels.
+/// Adds to the running sums of all five levels.
 ///
 /// # Errors
 /// [`DbError`].
@@ -80,14 +80,26 @@ pub async fn add_sums(
     key: &SumKey,
     (total, n): (i64, i64),
 ) -> Result<(), DbError> {
-    let [month, day, quarter] = key.starts;
+    let [month, day, hours, quarter] = key.starts;
     tx.exec(
         "INSERT INTO writing_sums (workflow_id, level, start, metric_type, book, phase, total, n) \
          VALUES ($1, 0, 0, $2, $3, $4, $5, $6), ($1, 1, $7, $2, $3, $4, $5, $6), \
-         ($1, 2, $8, $2, $3, $4, $5, $6), ($1, 3, $9, $2, $3, $4, $5, $6) \
+         ($1, 2, $8, $2, $3, $4, $5, $6), ($1, 3, $9, $2, $3, $4, $5, $6), \
+         ($1, 4, $10, $2, $3, $4, $5, $6) \
          ON CONFLICT (workflow_id, level, start, metric_type, book, phase) DO UPDATE SET \
          total = writing_sums.total + excluded.total, n = writing_sums.n + excluded.n",
-        args![workflow, &key.metric_type, key.book, key.phase, total, n, month, day, quarter],
+        args![
+            workflow,
+            &key.metric_type,
+            key.book,
+            key.phase,
+            total,
+            n,
+            month,
+            day,
+            hours,
+            quarter
+        ],
     )
     .await
     .map(drop)

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use super::metric;
 
-/// Lengths of the slices of time of level 1 to 3: 30 days, a day, a quarter of an hour, in ms.
-pub const SLICES_MS: [i64; 3] = [30 * 86_400_000, 86_400_000, 900_000];
+/// Lengths of the slices of time of level 1 to 4: 30 days, a day, two hours, a quarter of an hour,
+/// in ms. Each is a multiple of the next, and few of one make one of the longer.
+pub const SLICES_MS: [i64; 4] = [30 * 86_400_000, 86_400_000, 7_200_000, 900_000];
 
 /// The phase of sums that are not by phase.
 pub const NO_PHASE: i64 = -2;
 
 /// A moment before which and after which nothing is recorded: the end of an open range, epoch ms.
-pub const OPEN: i64 = 1 << 58;
+/// A multiple of the longest slice, so that an open range has no ragged end there.
+pub const OPEN: i64 = SLICES_MS[0] * 100_000_000;
 
 /// The beginning of the slice of that length that holds a moment.
 #[must_use]
@@ -35,7 +37,7 @@ pub fn sum_phase(metric_type: &str, phase: Option<i64>) -> i64 {
 pub type Sums = BTreeMap<(String, i64, i64), (i64, i64)>;
 
 /// The level of the metrics themselves, below the slices.
-pub const RAW: i64 = 4;
+pub const RAW: i64 = 5;
 
 /// Splits `[from, to)` into ranges of whole slices, each with its level: the longest slices in the
 /// middle, ends shorter than the smallest slice as [`RAW`].
@@ -44,7 +46,7 @@ pub fn parts(from: i64, to: i64) -> Vec<(i64, (i64, i64))> {
     let mut parts = Vec::new();
     let (mut inner, mut levels) = ((from, to), Vec::new());
     // From the finest to the coarsest: what a level cannot cover is left to the finer one.
-    for (level, length) in [(3, SLICES_MS[2]), (2, SLICES_MS[1]), (1, SLICES_MS[0])] {
+    for (level, length) in [4, 3, 2, 1].into_iter().zip(SLICES_MS.into_iter().rev()) {
         let whole = (ceil(inner.0, length), floor(inner.1, length));
         if whole.0 >= whole.1 {
             break;
@@ -107,7 +109,7 @@ mod tests {
             }
             prop_assert!(at == to || length == 0);
             let raw: i64 = parts.iter().filter(|(l, _)| *l == RAW).map(|(_, (a, b))| b - a).sum();
-            prop_assert!(raw < 2 * SLICES_MS[2], "{}", raw);
+            prop_assert!(raw < 2 * SLICES_MS[3], "{}", raw);
         }
     }
 }
