@@ -49,6 +49,10 @@ fn hint(error: &WritingError) -> Option<&'static str> {
         WritingError::NotReady { .. } => {
             Some("call run_qa_checklist: each blocker says what to do")
         }
+        WritingError::Unsure => Some(
+            "with an idempotency_key the same call can be repeated, and counts once; without one, \
+             look at get_workflow_metrics first",
+        ),
         WritingError::Stopping => Some("ask again in a few seconds"),
         WritingError::Invalid { .. }
         | WritingError::Stored { .. }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::day::Zone;
+use super::super::day::{Zone, moment};
 use super::super::ledger::Ledger;
 use super::super::metric::{self, Hundredths};
 use super::super::phase;
@@ -25,7 +25,7 @@ use super::{
     Answer, Desk, check_book, number, object, phase_number, row, text, time, to_json, zone,
 };
 use crate::clock::Millis;
-use crate::db::Tx;
+use crate::db::{DbError, Tx};
 use crate::limits::{
     WRITING_BATCH_COUNT, WRITING_CHAPTERS_MAX_COUNT, WRITING_CLOCK_SKEW_MS, WRITING_QUEUE_COUNT,
     WRITING_TYPES_MAX_COUNT, WRITING_WORD_MAX_CHARS,
@@ -80,14 +80,21 @@ async fn serve(desk: Arc<Desk>, mut queue: mpsc::Receiver<Waiting>) {
 }
 
 /// Records several; one outcome each. A transaction that fails as a whole is tried again one by
-/// one, so that nobody fails for somebody else's metric.
+/// one, so that nobody fails for somebody else's metric; but where the commit got no answer, only
+/// metrics with a key are, because the others might be counted twice.
 async fn record_all(desk: &Desk, drafts: &[Draft]) -> Vec<Answer<MetricRecorded>> {
     match record_together(desk, drafts).await {
         Ok(outcomes) => outcomes,
         Err(error) if drafts.len() == 1 => vec![Err(error)],
-        Err(_) => {
+        Err(failed) => {
+            let unsure = matches!(failed, WritingError::Unsure);
             let mut outcomes = Vec::with_capacity(drafts.len());
             for draft in drafts {
+                // It may be stored already: only a key tells whether it is.
+                if unsure && draft.row.idempotency_key.is_none() {
+                    outcomes.push(Err(WritingError::Unsure));
+                    continue;
+                }
                 let one = record_together(desk, std::slice::from_ref(draft)).await;
                 outcomes
                     .push(one.and_then(|mut one| one.pop().unwrap_or(Err(WritingError::Stopping))));
@@ -160,7 +167,13 @@ async fn record_together(desk: &Desk, drafts: &[Draft]) -> Answer<Vec<Answer<Met
     if changed.is_empty() {
         tx.rollback().await?;
     } else {
-        tx.commit().await?;
+        tx.commit().await.map_err(|error| match error {
+            DbError::Unavailable { .. } => {
+                tracing::error!(%error, "it is not known whether metrics were recorded");
+                WritingError::Unsure
+            }
+            other => other.into(),
+        })?;
     }
     for workflow in changed {
         desk.tell(workflow);
@@ -219,6 +232,7 @@ impl Batch {
             if have + row.value < 0 {
                 let expected = format!("at most {} to be taken back", Hundredths(have).text());
                 let given = Hundredths(row.value).text();
+                let given = format_args!("{given}");
                 return Err(WritingError::invalid("metric_value", given, expected));
             }
         }
@@ -275,7 +289,7 @@ fn draft(q: RecordMetric) -> Answer<Draft> {
         return Err(WritingError::invalid("metric_type", &q.metric_type, expected));
     }
     metric::check_value(&q.metric_type, q.metric_value, q.correction).map_err(|expected| {
-        WritingError::invalid("metric_value", q.metric_value.text(), expected)
+        WritingError::invalid("metric_value", format_args!("{}", q.metric_value.text()), expected)
     })?;
     let context = q.context.unwrap_or_default();
     if let Some(phase) = context.phase_number {
@@ -289,12 +303,13 @@ fn draft(q: RecordMetric) -> Answer<Draft> {
         let expected = format!("book_number and chapter_number, which {} needs", q.metric_type);
         return Err(WritingError::invalid("context", (), expected));
     }
-    let moment = |given: &String| {
-        Millis::parse_rfc3339(given).ok_or_else(|| {
-            WritingError::invalid("recorded_at", given, "a moment, as in 2026-01-31T12:00:00Z")
-        })
-    };
-    let at = q.recorded_at.as_ref().map(moment).transpose()?;
+    let at = q.recorded_at.as_ref().map(|given| {
+        let expected = "a moment with its offset from 1970 on, as in 2026-01-31T12:00:00Z";
+        // The first figure begins the pace: one of the year 1 by mistake would spoil it for good.
+        let at = moment(given).filter(|at| at.0 >= 0);
+        at.ok_or_else(|| WritingError::invalid("recorded_at", given, expected))
+    });
+    let at = at.transpose()?;
     let key = q.idempotency_key.as_deref();
     let key = key.map(|key| text("idempotency_key", key, WRITING_WORD_MAX_CHARS)).transpose()?;
     let metadata = object("context.metadata", context.metadata.as_ref())?;
@@ -342,5 +357,60 @@ fn sorted(value: Value) -> Value {
         }
         Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changes::Changes;
+    use crate::clock::TestClock;
+    use crate::db::{Db, fault};
+    use crate::writing::WritingDeps;
+
+    async fn desk(folder: &std::path::Path) -> Arc<Desk> {
+        let db = Db::open(&format!("sqlite:{}", folder.join("w.db").display())).await.unwrap();
+        let clock = Arc::new(TestClock::new(Millis(1_800_000_000_000)));
+        db.migrate(&*clock).await.unwrap();
+        let rng = Arc::new(crate::ids::TestRng::new(1));
+        let config = crate::config::WritingConfig::default();
+        Desk::new(WritingDeps { db, clock, rng, changes: Changes::new(), config })
+    }
+
+    fn metric(workflow_id: i64, key: Option<&str>) -> Draft {
+        let asked = serde_json::json!({
+            "workflow_id": workflow_id, "metric_type": "words_written", "metric_value": 1,
+            "idempotency_key": key,
+        });
+        draft(serde_json::from_value(asked).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn after_a_commit_without_answer_only_metrics_with_a_key_are_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let desk = desk(folder.path()).await;
+        let asked = serde_json::json!({ "series_id": 1, "user_id": 1, "concept": "A lighthouse" });
+        let asked = serde_json::from_value(asked).unwrap();
+        let id = super::super::phases::create(&desk, asked).await.unwrap().workflow_id;
+        let drafts = [metric(id, None), metric(id, Some("once"))];
+        let mut unsure = Vec::new();
+        for statements in 0.. {
+            let (outcomes, cut) = fault::after(statements, record_all(&desk, &drafts)).await;
+            if !cut {
+                assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+                break;
+            }
+            let codes: Vec<_> = outcomes
+                .iter()
+                .map(|o| o.as_ref().map_or_else(WritingError::code, |_| ""))
+                .collect();
+            if codes[0] == "outcome_unknown" {
+                unsure.push(codes[1]);
+            } else {
+                assert_eq!(codes, ["database", "database"]);
+            }
+        }
+        // Only the cut at the commit leaves a doubt; the one with a key was tried again there.
+        assert_eq!(unsure, ["database"]);
     }
 }
