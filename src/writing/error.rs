@@ -104,9 +104,7 @@ pub enum WritingError {
         reason: String,
     },
     /// The database did not answer whether it has stored it.
-    #[error(
-        "the database went away while this was stored; it is not known whether it was recorded"
-    )]
+    #[error("the database went away while this was stored; it is not known whether it was")]
     Unsure,
     /// The daemon is stopping.
     #[error("the daemon is stopping; nothing was recorded")]

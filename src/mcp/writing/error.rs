@@ -50,8 +50,8 @@ fn hint(error: &WritingError) -> Option<&'static str> {
             Some("call run_qa_checklist: each blocker says what to do")
         }
         WritingError::Unsure => Some(
-            "with an idempotency_key the same call can be repeated, and counts once; without one, \
-             look at get_workflow_metrics first",
+            "look first whether it happened (get_workflow_state, get_workflow_metrics); only a \
+             metric with an idempotency_key can simply be recorded again",
         ),
         WritingError::Stopping => Some("ask again in a few seconds"),
         WritingError::Invalid { .. }

@@ -22,7 +22,8 @@ use super::super::sql_metrics;
 use super::super::sql_rows::{MetricRow, WorkflowRow};
 use super::super::view::MetricRecorded;
 use super::{
-    Answer, Desk, check_book, number, object, phase_number, row, text, time, to_json, zone,
+    Answer, Desk, check_book, committed, number, object, phase_number, row, text, time, to_json,
+    zone,
 };
 use crate::clock::Millis;
 use crate::db::{DbError, Tx};
@@ -88,16 +89,28 @@ async fn record_all(desk: &Desk, drafts: &[Draft]) -> Vec<Answer<MetricRecorded>
         Err(error) if drafts.len() == 1 => vec![Err(error)],
         Err(failed) => {
             let unsure = matches!(failed, WritingError::Unsure);
+            let mut down = None;
             let mut outcomes = Vec::with_capacity(drafts.len());
             for draft in drafts {
-                // It may be stored already: only a key tells whether it is.
-                if unsure && draft.row.idempotency_key.is_none() {
-                    outcomes.push(Err(WritingError::Unsure));
-                    continue;
+                let outcome = if unsure && draft.row.idempotency_key.is_none() {
+                    // It may be stored already: only a key tells whether it is.
+                    Err(WritingError::Unsure)
+                } else if let Some(failed) = down.clone() {
+                    // Each would wait for a database that does not answer, and who comes later
+                    // would wait for all of them.
+                    let operation = "record a metric".to_owned();
+                    Err(DbError::Aborted { operation, failed }.into())
+                } else {
+                    let one = record_together(desk, std::slice::from_ref(draft)).await;
+                    one.and_then(|mut one| one.pop().unwrap_or(Err(WritingError::Stopping)))
+                };
+                if let Err(WritingError::Db(
+                    error @ (DbError::Unavailable { .. } | DbError::Busy { .. }),
+                )) = &outcome
+                {
+                    down = Some(error.to_string());
                 }
-                let one = record_together(desk, std::slice::from_ref(draft)).await;
-                outcomes
-                    .push(one.and_then(|mut one| one.pop().unwrap_or(Err(WritingError::Stopping))));
+                outcomes.push(outcome);
             }
             outcomes
         }
@@ -167,13 +180,7 @@ async fn record_together(desk: &Desk, drafts: &[Draft]) -> Answer<Vec<Answer<Met
     if changed.is_empty() {
         tx.rollback().await?;
     } else {
-        tx.commit().await.map_err(|error| match error {
-            DbError::Unavailable { .. } => {
-                tracing::error!(%error, "it is not known whether metrics were recorded");
-                WritingError::Unsure
-            }
-            other => other.into(),
-        })?;
+        committed(tx.commit().await)?;
     }
     for workflow in changed {
         desk.tell(workflow);
@@ -386,7 +393,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_commit_without_answer_only_metrics_with_a_key_are_tried_again() {
+    async fn after_a_commit_without_answer_only_what_has_a_key_is_tried_again() {
         let folder = tempfile::tempdir().unwrap();
         let desk = desk(folder.path()).await;
         let asked = serde_json::json!({ "series_id": 1, "user_id": 1, "concept": "A lighthouse" });
@@ -404,6 +411,14 @@ mod tests {
                 .iter()
                 .map(|o| o.as_ref().map_or_else(WritingError::code, |_| ""))
                 .collect();
+            if statements == 0 {
+                let given_up = WritingError::Db(DbError::Aborted {
+                    operation: "record a metric".to_owned(),
+                    failed: outcomes[0].as_ref().unwrap_err().to_string(),
+                });
+                let second = outcomes[1].as_ref().unwrap_err();
+                assert_eq!(second.to_string(), given_up.to_string(), "nobody waits once more");
+            }
             if codes[0] == "outcome_unknown" {
                 unsure.push(codes[1]);
             } else {
@@ -412,5 +427,24 @@ mod tests {
         }
         // Only the cut at the commit leaves a doubt; the one with a key was tried again there.
         assert_eq!(unsure, ["database"]);
+        let complete = |statements| {
+            let output = serde_json::json!({ "summary": "done" });
+            let asked = serde_json::json!({ "workflow_id": id, "output": output });
+            let asked = serde_json::from_value(asked).unwrap();
+            fault::after(statements, super::super::phases::complete(&desk, asked))
+        };
+        let mut codes = Vec::new();
+        for statements in 0.. {
+            match complete(statements).await {
+                (Err(error), true) => codes.push(error.code()),
+                (outcome, cut) => {
+                    assert!(!cut && outcome.is_ok(), "{outcome:?}");
+                    break;
+                }
+            }
+        }
+        let last = codes.pop();
+        assert_eq!(last, Some("outcome_unknown"), "to complete again would complete the next one");
+        assert!(codes.iter().all(|code| *code == "database"), "{codes:?}");
     }
 }
