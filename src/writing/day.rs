@@ -61,6 +61,15 @@ impl Zone {
     }
 }
 
+/// Reads a moment that says its offset (`…Z`, `…+02:00`). One that does not could be meant in any
+/// zone, and near midnight would count on the wrong day.
+#[must_use]
+pub fn moment(text: &str) -> Option<Millis> {
+    let told = text.trim().get("2026-01-31T12:00:00".len()..)?;
+    let offset = told.ends_with(['Z', 'z']) || told.contains(['+', '-']);
+    offset.then(|| Millis::parse_rfc3339(text)).flatten()
+}
+
 /// A day of the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day(Date);
@@ -123,6 +132,17 @@ mod tests {
         let day = Day::parse("2026-03-29").unwrap();
         assert_eq!(berlin.start(day), at("2026-03-28T23:00:00Z"));
         assert_eq!(berlin.start(day.plus(1)), at("2026-03-29T22:00:00Z"), "23 hours later");
+    }
+
+    #[test]
+    fn a_moment_says_its_offset() {
+        assert_eq!(moment("2026-01-05T20:00:00+01:00"), Some(at("2026-01-05T19:00:00Z")));
+        assert_eq!(moment(" 2026-01-05T19:00:00.5Z"), Some(at("2026-01-05T19:00:00.5Z")));
+        for bad in
+            ["2026-01-05T20:00:00", "2026-01-05T20:00:00.5", "2026-01-05", "", "Z", "tomorrow Z"]
+        {
+            assert_eq!(moment(bad), None, "{bad}");
+        }
     }
 
     #[test]

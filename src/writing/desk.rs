@@ -108,7 +108,7 @@ impl Desk {
             let message = format!("workflow {} was changed meanwhile; ask again", row.id);
             return Err(WritingError::WrongState { message });
         }
-        tx.commit().await?;
+        committed(tx.commit().await)?;
         self.tell(row.id);
         Ok(())
     }
@@ -116,6 +116,18 @@ impl Desk {
     pub(super) fn tell(&self, workflow: i64) {
         self.deps.changes.send(Changed::Writing(workflow.to_string()));
     }
+}
+
+/// What came of a commit. Where it got no answer it may have been carried out: to ask again could
+/// then do it twice.
+fn committed(outcome: Result<(), DbError>) -> Answer<()> {
+    outcome.map_err(|error| match error {
+        DbError::Unavailable { .. } => {
+            tracing::error!(%error, "it is not known whether a change was stored");
+            WritingError::Unsure
+        }
+        other => other.into(),
+    })
 }
 
 /// The workflow's row.

@@ -103,16 +103,12 @@ pub enum WritingError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// The database did not answer whether it has stored it.
+    #[error("the database went away while this was stored; it is not known whether it was")]
+    Unsure,
     /// The daemon is stopping.
     #[error("the daemon is stopping; nothing was recorded")]
     Stopping,
-    /// The database went away in the middle of a commit.
-    #[error(
-        "whether this was recorded is not known: the database went away while it was stored; look \
-         at get_workflow_metrics before you record it again, or record it with an idempotency_key, \
-         which counts once"
-    )]
-    Undecided,
     /// A stored value is not one the program stores there.
     #[error("stored data of {what} cannot be read: {problem}")]
     Stored {
@@ -133,13 +129,16 @@ pub enum WritingError {
 const GIVEN_MAX_CHARS: usize = 60;
 
 impl WritingError {
-    /// A refused argument; what came is quoted and clipped.
+    /// A refused argument; what came is quoted and clipped, and `()` stands for nothing.
     pub fn invalid(
         field: &'static str,
         given: impl std::fmt::Debug,
         expected: impl Into<String>,
     ) -> WritingError {
-        let given = format!("{given:?}");
+        let mut given = format!("{given:?}");
+        if given == "()" {
+            "nothing".clone_into(&mut given);
+        }
         let clipped: String = given.chars().take(GIVEN_MAX_CHARS).collect();
         let given = if clipped.len() < given.len() { format!("{clipped}…") } else { given };
         WritingError::Invalid { field, given, expected: expected.into() }
@@ -160,8 +159,8 @@ impl WritingError {
             WritingError::ApprovalPending { .. } => "approval_pending",
             WritingError::KeyReused { .. } => "idempotency_conflict",
             WritingError::NotReady { .. } => "not_ready",
+            WritingError::Unsure => "outcome_unknown",
             WritingError::Stopping => "stopping",
-            WritingError::Undecided => "undecided",
             WritingError::Stored { .. } => "stored_data",
             WritingError::Io(_) => "io",
             WritingError::Db(_) => "database",
@@ -171,6 +170,12 @@ impl WritingError {
     /// Whether the caller can mend it by asking differently or later.
     #[must_use]
     pub fn is_callers(&self) -> bool {
-        !matches!(self, WritingError::Io(_) | WritingError::Db(_) | WritingError::Stored { .. })
+        !matches!(
+            self,
+            WritingError::Io(_)
+                | WritingError::Db(_)
+                | WritingError::Stored { .. }
+                | WritingError::Unsure
+        )
     }
 }

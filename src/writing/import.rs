@@ -126,6 +126,9 @@ struct Import<'i> {
     time_zone: String,
     /// Our workflows by the source's ids.
     workflows: BTreeMap<i64, i64>,
+    /// Rows of the history that came with their workflow in this import, and whether they were
+    /// taken; what is to be said of them was said there.
+    history: BTreeMap<i64, bool>,
     /// Figures of the step, by workflow.
     ledgers: BTreeMap<i64, (super::sql_rows::WorkflowRow, super::day::Zone, Ledger)>,
     notes: Vec<Told>,
@@ -152,6 +155,7 @@ pub(super) async fn import(
         name,
         time_zone,
         workflows: BTreeMap::new(),
+        history: BTreeMap::new(),
         ledgers: BTreeMap::new(),
         notes: Vec::new(),
     };
@@ -208,6 +212,10 @@ impl Import<'_> {
         let mut touched = Vec::new();
         for (source_id, json) in rows {
             report.read += 1;
+            if let Some(taken) = self.history.get(source_id).filter(|_| table == Table::History) {
+                *(if *taken { &mut report.imported } else { &mut report.rejected }) += 1;
+                continue;
+            }
             if known.contains(&(*source_id,)) {
                 report.known += 1;
                 continue;

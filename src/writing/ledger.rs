@@ -150,6 +150,14 @@ pub async fn range(
     Ok(sums)
 }
 
+/// Adds sums to others, of another time.
+pub fn add_sums(sums: &mut Sums, more: Sums) {
+    for (key, (total, n)) in more {
+        let sum = sums.entry(key).or_default();
+        *sum = (sum.0 + total, sum.1 + n);
+    }
+}
+
 fn merge(sums: &mut Sums, rows: Vec<SumRow>) {
     for row in rows {
         let phase = sum_phase(&row.metric_type, Some(row.phase));

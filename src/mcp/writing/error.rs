@@ -49,9 +49,12 @@ fn hint(error: &WritingError) -> Option<&'static str> {
         WritingError::NotReady { .. } => {
             Some("call run_qa_checklist: each blocker says what to do")
         }
+        WritingError::Unsure => Some(
+            "look first whether it happened (get_workflow_state, get_workflow_metrics); only a \
+             metric with an idempotency_key can simply be recorded again",
+        ),
         WritingError::Stopping => Some("ask again in a few seconds"),
         WritingError::Invalid { .. }
-        | WritingError::Undecided
         | WritingError::Stored { .. }
         | WritingError::Io(_)
         | WritingError::Db(_) => None,

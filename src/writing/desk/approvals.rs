@@ -41,7 +41,7 @@ fn subject(work: &Work, q: &RequestApproval) -> Answer<(i64, i64)> {
     let series = q.approval_type == ApprovalType::SeriesPlan;
     if series && (q.book_number.is_some() || q.chapter_number.is_some()) {
         let field = if q.book_number.is_some() { "book_number" } else { "chapter_number" };
-        let given = q.book_number.or(q.chapter_number);
+        let given = q.book_number.or(q.chapter_number).unwrap_or_default();
         return Err(WritingError::invalid(field, given, "nothing: a series_plan is of all books"));
     }
     if series {

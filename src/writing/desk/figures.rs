@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::day::{Day, Zone};
+use super::super::day::{Day, Zone, moment};
 use super::super::ledger;
 use super::super::metric::{self, Hundredths, MetricKind};
 use super::super::phase;
@@ -149,8 +149,7 @@ fn end(field: &'static str, given: Option<&String>) -> Answer<Option<End>> {
     if let Some(day) = Day::parse(given) {
         return Ok(Some(End::Day(day)));
     }
-    let at = given.contains('T').then(|| Millis::parse_rfc3339(given)).flatten();
-    at.map(|at| Some(End::At(at))).ok_or_else(|| {
+    moment(given).map(|at| Some(End::At(at))).ok_or_else(|| {
         let expected = "a day (2026-01-31) or a moment (2026-01-31T12:00:00Z)";
         WritingError::invalid(field, given, expected)
     })
@@ -270,7 +269,7 @@ pub async fn update_daily(desk: &Desk, q: UpdateDaily) -> Answer<DailyUpdated> {
     for (field, value) in fields {
         if let Some(value) = value.filter(|value| value.0 < 0) {
             let expected = "0 or more: it is added; record_production_metric takes corrections";
-            return Err(WritingError::invalid(field, value.text(), expected));
+            return Err(WritingError::invalid(field, format_args!("{}", value.text()), expected));
         }
     }
     let (mut tx, _) = desk.begin(Take::default()).await?;

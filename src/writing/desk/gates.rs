@@ -77,7 +77,7 @@ fn check(desk: &Desk, q: &RecordGate) -> Answer<()> {
     let max = q.gate_type.max();
     if !(0..=max * 100).contains(&q.score.0) {
         let expected = format!("a score from 0 to {max} for {}", q.gate_type);
-        return Err(WritingError::invalid("score", q.score.text(), expected));
+        return Err(WritingError::invalid("score", format_args!("{}", q.score.text()), expected));
     }
     if let Some(passes) = q.gate_type.passes(q.score.0).filter(|_| desk.enforce())
         && passes != q.passed

@@ -10,7 +10,8 @@ use super::super::view::{
     ExecutionOutput, PhaseCompleted, PhaseExecuted, PhaseMoved, WorkflowCreated,
 };
 use super::{
-    Answer, Desk, Leave, Work, list, load, number, object, optional_text, phase_number, text,
+    Answer, Desk, Leave, Work, committed, list, load, number, object, optional_text, phase_number,
+    text,
 };
 use crate::limits::{WRITING_BOOKS_MAX_COUNT, WRITING_TEXT_MAX_CHARS, WRITING_WORD_MAX_CHARS};
 use crate::writing::day::Zone;
@@ -56,7 +57,7 @@ pub async fn create(desk: &Desk, q: CreateWorkflow) -> Answer<WorkflowCreated> {
     };
     sql::insert_workflow(&mut tx, &row).await?;
     sql::insert_visit(&mut tx, &super::visit_row(&row, now)).await?;
-    tx.commit().await?;
+    committed(tx.commit().await)?;
     desk.tell(row.id);
     Ok(WorkflowCreated {
         workflow_id: row.id,

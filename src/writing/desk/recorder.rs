@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::day::Zone;
+use super::super::day::{Zone, moment};
 use super::super::ledger::Ledger;
 use super::super::metric::{self, Hundredths};
 use super::super::phase;
@@ -22,10 +22,11 @@ use super::super::sql_metrics;
 use super::super::sql_rows::{MetricRow, WorkflowRow};
 use super::super::view::MetricRecorded;
 use super::{
-    Answer, Desk, check_book, number, object, phase_number, row, text, time, to_json, zone,
+    Answer, Desk, check_book, committed, number, object, phase_number, row, text, time, to_json,
+    zone,
 };
 use crate::clock::Millis;
-use crate::db::Tx;
+use crate::db::{DbError, Tx};
 use crate::limits::{
     WRITING_BATCH_COUNT, WRITING_CHAPTERS_MAX_COUNT, WRITING_CLOCK_SKEW_MS, WRITING_QUEUE_COUNT,
     WRITING_TYPES_MAX_COUNT, WRITING_WORD_MAX_CHARS,
@@ -79,46 +80,41 @@ async fn serve(desk: Arc<Desk>, mut queue: mpsc::Receiver<Waiting>) {
     }
 }
 
-/// Why a transaction failed as a whole.
-enum Failure {
-    /// Nothing of it is stored.
-    Undone(WritingError),
-    /// Its commit was not answered: all of it is stored, or nothing.
-    Undecided(WritingError),
-}
-
-impl<E: Into<WritingError>> From<E> for Failure {
-    fn from(error: E) -> Failure {
-        Failure::Undone(error.into())
-    }
-}
-
 /// Records several; one outcome each. A transaction that fails as a whole is tried again one by
-/// one, so that nobody fails for somebody else's metric. Where it is not known whether it was
-/// stored, only those with a key are: they count once.
+/// one, so that nobody fails for somebody else's metric; but where the commit got no answer, only
+/// metrics with a key are, because the others might be counted twice.
 async fn record_all(desk: &Desk, drafts: &[Draft]) -> Vec<Answer<MetricRecorded>> {
-    let undecided = match record_together(desk, drafts).await {
-        Ok(outcomes) => return outcomes,
-        Err(Failure::Undone(error)) if drafts.len() == 1 => return vec![Err(error)],
-        Err(Failure::Undone(_)) => false,
-        Err(Failure::Undecided(error)) => {
-            tracing::error!(%error, "metrics may or may not have been recorded");
-            true
+    match record_together(desk, drafts).await {
+        Ok(outcomes) => outcomes,
+        Err(error) if drafts.len() == 1 => vec![Err(error)],
+        Err(failed) => {
+            let unsure = matches!(failed, WritingError::Unsure);
+            let mut down = None;
+            let mut outcomes = Vec::with_capacity(drafts.len());
+            for draft in drafts {
+                let outcome = if unsure && draft.row.idempotency_key.is_none() {
+                    // It may be stored already: only a key tells whether it is.
+                    Err(WritingError::Unsure)
+                } else if let Some(failed) = down.clone() {
+                    // Each would wait for a database that does not answer, and who comes later
+                    // would wait for all of them.
+                    let operation = "record a metric".to_owned();
+                    Err(DbError::Aborted { operation, failed }.into())
+                } else {
+                    let one = record_together(desk, std::slice::from_ref(draft)).await;
+                    one.and_then(|mut one| one.pop().unwrap_or(Err(WritingError::Stopping)))
+                };
+                if let Err(WritingError::Db(
+                    error @ (DbError::Unavailable { .. } | DbError::Busy { .. }),
+                )) = &outcome
+                {
+                    down = Some(error.to_string());
+                }
+                outcomes.push(outcome);
+            }
+            outcomes
         }
-    };
-    let mut outcomes = Vec::with_capacity(drafts.len());
-    for draft in drafts {
-        if undecided && draft.row.idempotency_key.is_none() {
-            outcomes.push(Err(WritingError::Undecided));
-            continue;
-        }
-        outcomes.push(match record_together(desk, std::slice::from_ref(draft)).await {
-            Ok(mut one) => one.pop().unwrap_or(Err(WritingError::Stopping)),
-            Err(Failure::Undone(error)) => Err(error),
-            Err(Failure::Undecided(_)) => Err(WritingError::Undecided),
-        });
     }
-    outcomes
 }
 
 /// A workflow that metrics of the batch belong to.
@@ -150,17 +146,14 @@ enum Judged {
     Known(MetricRow),
 }
 
-async fn record_together(
-    desk: &Desk,
-    drafts: &[Draft],
-) -> Result<Vec<Answer<MetricRecorded>>, Failure> {
+async fn record_together(desk: &Desk, drafts: &[Draft]) -> Answer<Vec<Answer<MetricRecorded>>> {
     let (mut tx, _) = desk.begin(Take::default()).await?;
     let now = desk.now();
     let mut batch = Batch::default();
     let mut judged = Vec::with_capacity(drafts.len());
     for draft in drafts {
         match batch.judge(&mut tx, draft, now).await {
-            Err(error) if !error.is_callers() => return Err(error.into()),
+            Err(error) if !error.is_callers() => return Err(error),
             outcome => judged.push(outcome),
         }
     }
@@ -180,14 +173,14 @@ async fn record_together(
         target.ledger.store(&mut tx, &target.row, now).await?;
         if !sql::save_workflow(&mut tx, &target.row).await? {
             let message = format!("workflow {} was changed meanwhile; ask again", target.row.id);
-            return Err(WritingError::WrongState { message }.into());
+            return Err(WritingError::WrongState { message });
         }
         changed.push(target.row.id);
     }
     if changed.is_empty() {
         tx.rollback().await?;
     } else {
-        tx.commit().await.map_err(|error| Failure::Undecided(error.into()))?;
+        committed(tx.commit().await)?;
     }
     for workflow in changed {
         desk.tell(workflow);
@@ -246,6 +239,7 @@ impl Batch {
             if have + row.value < 0 {
                 let expected = format!("at most {} to be taken back", Hundredths(have).text());
                 let given = Hundredths(row.value).text();
+                let given = format_args!("{given}");
                 return Err(WritingError::invalid("metric_value", given, expected));
             }
         }
@@ -302,7 +296,7 @@ fn draft(q: RecordMetric) -> Answer<Draft> {
         return Err(WritingError::invalid("metric_type", &q.metric_type, expected));
     }
     metric::check_value(&q.metric_type, q.metric_value, q.correction).map_err(|expected| {
-        WritingError::invalid("metric_value", q.metric_value.text(), expected)
+        WritingError::invalid("metric_value", format_args!("{}", q.metric_value.text()), expected)
     })?;
     let context = q.context.unwrap_or_default();
     if let Some(phase) = context.phase_number {
@@ -316,12 +310,13 @@ fn draft(q: RecordMetric) -> Answer<Draft> {
         let expected = format!("book_number and chapter_number, which {} needs", q.metric_type);
         return Err(WritingError::invalid("context", (), expected));
     }
-    let moment = |given: &String| {
-        Millis::parse_rfc3339(given).ok_or_else(|| {
-            WritingError::invalid("recorded_at", given, "a moment, as in 2026-01-31T12:00:00Z")
-        })
-    };
-    let at = q.recorded_at.as_ref().map(moment).transpose()?;
+    let at = q.recorded_at.as_ref().map(|given| {
+        let expected = "a moment with its offset from 1970 on, as in 2026-01-31T12:00:00Z";
+        // The first figure begins the pace: one of the year 1 by mistake would spoil it for good.
+        let at = moment(given).filter(|at| at.0 >= 0);
+        at.ok_or_else(|| WritingError::invalid("recorded_at", given, expected))
+    });
+    let at = at.transpose()?;
     let key = q.idempotency_key.as_deref();
     let key = key.map(|key| text("idempotency_key", key, WRITING_WORD_MAX_CHARS)).transpose()?;
     let metadata = object("context.metadata", context.metadata.as_ref())?;
@@ -372,61 +367,84 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-#[cfg(all(test, debug_assertions))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::changes::Changes;
-    use crate::clock::SystemClock;
-    use crate::config::WritingConfig;
+    use crate::clock::TestClock;
     use crate::db::{Db, fault};
-    use crate::ids::OsRng;
-    use crate::writing::{Writing, WritingDeps};
-    use serde_json::json;
+    use crate::writing::WritingDeps;
 
-    fn words(workflow: i64, key: Option<&str>) -> Draft {
-        let asked = json!({
-            "workflow_id": workflow, "metric_type": "words_written", "metric_value": 100,
-            "context": { "book_number": 1 }, "idempotency_key": key,
+    async fn desk(folder: &std::path::Path) -> Arc<Desk> {
+        let db = Db::open(&format!("sqlite:{}", folder.join("w.db").display())).await.unwrap();
+        let clock = Arc::new(TestClock::new(Millis(1_800_000_000_000)));
+        db.migrate(&*clock).await.unwrap();
+        let rng = Arc::new(crate::ids::TestRng::new(1));
+        let config = crate::config::WritingConfig::default();
+        Desk::new(WritingDeps { db, clock, rng, changes: Changes::new(), config })
+    }
+
+    fn metric(workflow_id: i64, key: Option<&str>) -> Draft {
+        let asked = serde_json::json!({
+            "workflow_id": workflow_id, "metric_type": "words_written", "metric_value": 1,
+            "idempotency_key": key,
         });
         draft(serde_json::from_value(asked).unwrap()).unwrap()
     }
 
-    /// The connection is cut at every statement of a batch: who cannot know whether his metric was
-    /// stored is told so, and only what has a key is tried again by itself.
     #[tokio::test]
-    async fn a_commit_that_is_not_answered_is_told_and_never_repeated_without_a_key() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
-        db.migrate(&SystemClock).await.unwrap();
-        let (clock, rng) = (Arc::new(SystemClock), Arc::new(OsRng));
-        let (changes, config) = (Changes::new(), WritingConfig::default());
-        let desk = Desk::new(WritingDeps {
-            db: db.clone(),
-            clock: clock.clone(),
-            rng: rng.clone(),
-            changes: changes.clone(),
-            config: config.clone(),
-        });
-        let writing = Writing::open(WritingDeps { db: db.clone(), clock, rng, changes, config });
-        let create = json!({ "series_id": 1, "user_id": 1, "concept": "A dragon learns to read." });
-        let created = writing.create_workflow(serde_json::from_value(create).unwrap()).await;
-        let workflow = created.unwrap().workflow_id;
-        let drafts = [words(workflow, None), words(workflow, Some("k"))];
-        let stored = "SELECT CAST(COUNT(*) AS BIGINT) FROM writing_metrics";
-        let mut undecided = 0;
-        for statements in 0..200 {
+    async fn after_a_commit_without_answer_only_what_has_a_key_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let desk = desk(folder.path()).await;
+        let asked = serde_json::json!({ "series_id": 1, "user_id": 1, "concept": "A lighthouse" });
+        let asked = serde_json::from_value(asked).unwrap();
+        let id = super::super::phases::create(&desk, asked).await.unwrap().workflow_id;
+        let drafts = [metric(id, None), metric(id, Some("once"))];
+        let mut unsure = Vec::new();
+        for statements in 0.. {
             let (outcomes, cut) = fault::after(statements, record_all(&desk, &drafts)).await;
-            let (count,): (i64,) = db.one(stored, vec![]).await.unwrap();
             if !cut {
-                assert!(outcomes.iter().all(Result::is_ok) && count == 2, "{outcomes:?} {count}");
-                assert_eq!(undecided, 1, "one statement is the commit");
-                return;
+                assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+                break;
             }
-            assert_eq!(count, 0, "after {statements}");
-            assert!(outcomes.iter().all(Result::is_err), "after {statements}: {outcomes:?}");
-            undecided += usize::from(matches!(outcomes[0], Err(WritingError::Undecided)));
-            assert!(!matches!(outcomes[1], Err(WritingError::Undecided)), "it has a key");
+            let codes: Vec<_> = outcomes
+                .iter()
+                .map(|o| o.as_ref().map_or_else(WritingError::code, |_| ""))
+                .collect();
+            if statements == 0 {
+                let given_up = WritingError::Db(DbError::Aborted {
+                    operation: "record a metric".to_owned(),
+                    failed: outcomes[0].as_ref().unwrap_err().to_string(),
+                });
+                let second = outcomes[1].as_ref().unwrap_err();
+                assert_eq!(second.to_string(), given_up.to_string(), "nobody waits once more");
+            }
+            if codes[0] == "outcome_unknown" {
+                unsure.push(codes[1]);
+            } else {
+                assert_eq!(codes, ["database", "database"]);
+            }
         }
-        panic!("a batch takes too many statements");
+        // Only the cut at the commit leaves a doubt; the one with a key was tried again there.
+        assert_eq!(unsure, ["database"]);
+        let complete = |statements| {
+            let output = serde_json::json!({ "summary": "done" });
+            let asked = serde_json::json!({ "workflow_id": id, "output": output });
+            let asked = serde_json::from_value(asked).unwrap();
+            fault::after(statements, super::super::phases::complete(&desk, asked))
+        };
+        let mut codes = Vec::new();
+        for statements in 0.. {
+            match complete(statements).await {
+                (Err(error), true) => codes.push(error.code()),
+                (outcome, cut) => {
+                    assert!(!cut && outcome.is_ok(), "{outcome:?}");
+                    break;
+                }
+            }
+        }
+        let last = codes.pop();
+        assert_eq!(last, Some("outcome_unknown"), "to complete again would complete the next one");
+        assert!(codes.iter().all(|code| *code == "database"), "{codes:?}");
     }
 }

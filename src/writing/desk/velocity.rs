@@ -1,6 +1,5 @@
 //! What the velocity figures are computed from, read.
 
-use super::super::day::Zone;
 use super::super::ledger;
 use super::super::pass::FINAL_QA;
 use super::super::request::{TimeWindow, VelocityQuery};
@@ -15,6 +14,7 @@ use super::{Answer, Desk, Work, load};
 use crate::clock::Millis;
 
 const DAY_MS: i64 = 86_400_000;
+const LAST_DAY: &str = "9999-12-31";
 
 /// `get_workflow_velocity`.
 pub async fn velocity(desk: &Desk, q: VelocityQuery) -> Answer<WorkflowVelocity> {
@@ -22,18 +22,13 @@ pub async fn velocity(desk: &Desk, q: VelocityQuery) -> Answer<WorkflowVelocity>
     let now = desk.now();
     let db = &mut desk.db();
     let work = load(db, q.workflow_id).await?;
-    let since = match window {
-        TimeWindow::Day => now.plus_ms(-DAY_MS),
-        TimeWindow::Week => now.plus_ms(-7 * DAY_MS),
-        TimeWindow::All => Millis(-OPEN),
-    };
     let all = ledger::all(db, work.row.id).await?;
-    let part = match window {
-        TimeWindow::All => None,
-        // To the open end: nothing is recorded in the future, and whole slices cost less.
-        _ => Some(ledger::range(db, work.row.id, (since.0, OPEN)).await?),
+    let part = part(db, &work, window, now).await?;
+    let since = part.as_ref().map_or(Millis(-OPEN), |part| part.since);
+    let active_days = match &part {
+        Some(part) => part.active_days,
+        None => sql_metrics::active_days(db, work.row.id, ("", LAST_DAY)).await?,
     };
-    let window_sums = part.as_ref().unwrap_or(&all);
     let today = work.zone.day_of(now);
     let window_days = work.row.first_metric_at.map(|first| {
         let calendar = today.since(work.zone.day_of(Millis(first))) + 1;
@@ -43,9 +38,9 @@ pub async fn velocity(desk: &Desk, q: VelocityQuery) -> Answer<WorkflowVelocity>
     let runs = runs(db, &work).await?;
     let facts = Facts {
         all: &all,
-        window: window_sums,
+        window: part.as_ref().map_or(&all, |part| &part.sums),
         window_days,
-        active_days: active_days(db, &work, window, since).await?,
+        active_days,
         books: &books,
         runs: &runs,
         tries: sql_gates::first_tries(db, work.row.id, since).await?,
@@ -88,23 +83,34 @@ async fn runs(read: &mut impl Read, work: &Work) -> Answer<Vec<(i64, i64)>> {
     Ok(runs)
 }
 
-/// Days of the window on which something was written. Of its first day only what lies inside
-/// counts.
-async fn active_days(
+/// A window that does not hold everything.
+struct Part {
+    since: Millis,
+    sums: Sums,
+    active_days: i64,
+}
+
+/// What lies inside the window: the part of its first day that does, and the days after it to the
+/// open end, because nothing is recorded in the future and whole slices cost less.
+async fn part(
     read: &mut impl Read,
     work: &Work,
     window: TimeWindow,
-    since: Millis,
-) -> Answer<i64> {
-    let last = "9999-12-31";
-    if window == TimeWindow::All {
-        return Ok(sql_metrics::active_days(read, work.row.id, ("", last)).await?);
-    }
-    let zone: &Zone = &work.zone;
-    let second = zone.day_of(since).plus(1);
-    let whole = sql_metrics::active_days(read, work.row.id, (&second.to_string(), last)).await?;
-    let edge = (since.0, zone.start(second).0);
-    let sums: Sums = ledger::range(read, work.row.id, edge).await?;
+    now: Millis,
+) -> Answer<Option<Part>> {
+    let days = match window {
+        TimeWindow::Day => 1,
+        TimeWindow::Week => 7,
+        TimeWindow::All => return Ok(None),
+    };
+    let since = now.plus_ms(-days * DAY_MS);
+    let second = work.zone.day_of(since).plus(1);
+    let cut = work.zone.start(second).0;
+    let mut sums = ledger::range(read, work.row.id, (since.0, cut)).await?;
     let some = |name| of_type(&sums, name).is_some_and(|(total, _)| total > 0);
-    Ok(whole + i64::from(some("words_written") || some("writing_time_minutes")))
+    let first = i64::from(some("words_written") || some("writing_time_minutes"));
+    let whole = (second.to_string(), LAST_DAY);
+    let whole = sql_metrics::active_days(read, work.row.id, (&whole.0, whole.1)).await?;
+    ledger::add_sums(&mut sums, ledger::range(read, work.row.id, (cut, OPEN)).await?);
+    Ok(Some(Part { since, sums, active_days: first + whole }))
 }

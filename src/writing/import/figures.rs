@@ -129,6 +129,9 @@ impl Import<'_> {
             return Err(format!("{name} needs a book_number and a chapter_number").into());
         }
         let at = row.time("recorded_at")?.ok_or_else(|| "recorded_at is missing".to_owned())?;
+        if at < Millis(0) {
+            return Err(format!("recorded_at is {}, before 1970", at.rfc3339()).into());
+        }
         if at > self.now() {
             return Err(format!("recorded_at is {}, in the future", at.rfc3339()).into());
         }

@@ -48,10 +48,12 @@ impl Import<'_> {
                 Ok(()) => {}
                 Err(Refusal::Reject(reason)) => {
                     self.note(Table::History, *history_id, true, reason);
+                    self.history.insert(*history_id, false);
                     continue;
                 }
                 Err(fail) => return Err(fail),
             }
+            self.history.insert(*history_id, true);
             let entry = (Table::History.name(), *history_id, visit);
             sql_imports::insert(tx, &self.name, entry).await?;
         }
@@ -150,6 +152,8 @@ impl Import<'_> {
             return Ok(());
         }
         let ended = row.time("completed_at")?.unwrap_or(started).max(started);
+        let score = row.figure("validation_score")?.map(|score| score.0);
+        // Nothing may be refused after this.
         let timed = matches!(status, VisitStatus::Completed | VisitStatus::Failed);
         if timed {
             let success = status == VisitStatus::Completed;
@@ -165,7 +169,7 @@ impl Import<'_> {
             ended_at: Some(ended.0),
             summary: row.text("output_summary"),
             output: (!output.is_empty()).then(|| to_json(&output)),
-            score: row.figure("validation_score")?.map(|score| score.0),
+            score,
             ..blank_visit(workflow)
         };
         sql::insert_visit(tx, &visit).await?;

@@ -144,6 +144,38 @@ impl Client {
         result["structuredContent"].clone()
     }
 
+    /// Calls a tool `count` times with `flight` calls on their way at any moment; the calls that
+    /// were answered a second.
+    #[allow(clippy::cast_precision_loss, reason = "counts")]
+    pub fn flood(
+        &mut self,
+        tool: &str,
+        (count, flight): (usize, usize),
+        mut arguments: impl FnMut(usize) -> Value,
+    ) -> f64 {
+        let begun = Instant::now();
+        let (mut sent, mut answered) = (0, 0);
+        while answered < count {
+            while sent < count && sent - answered < flight {
+                self.id += 1;
+                let params = json!({ "name": tool, "arguments": arguments(sent) });
+                let (id, method) = (self.id, "tools/call");
+                let call =
+                    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+                self.tell(&call);
+                sent += 1;
+            }
+            self.line.clear();
+            assert!(self.stdout.read_line(&mut self.line).unwrap() > 0, "the daemon hung up");
+            let reply: Value = serde_json::from_str(&self.line).unwrap();
+            if reply["id"].is_number() {
+                assert!(reply["result"]["structuredContent"].is_object(), "{tool}: {reply}");
+                answered += 1;
+            }
+        }
+        count as f64 / begun.elapsed().as_secs_f64()
+    }
+
     /// Reads a resource that must be there.
     pub fn read(&mut self, uri: &str) -> Value {
         let reply = self.ask("resources/read", json!({ "uri": uri }));
@@ -180,6 +212,11 @@ impl Times {
     pub fn new(mut times: Vec<f64>) -> Times {
         times.sort_by(f64::total_cmp);
         Times(times)
+    }
+
+    /// Each of them, in microseconds.
+    pub fn each(&self) -> impl Iterator<Item = f64> + '_ {
+        self.0.iter().copied()
     }
 
     /// The time that the part `q` of all calls stayed below, in milliseconds.
@@ -221,6 +258,18 @@ impl Table {
     /// Prints a line; the target is for the 95th percentile, in milliseconds.
     pub fn line_p95(&self, what: &str, times: &Times, target_ms: f64) {
         self.row(what, times, times.quantile(0.95), target_ms, "p95");
+    }
+
+    /// Prints how many a second there were; the target is the least there should be.
+    pub fn rate(&self, what: &str, per_second: f64, target: f64) {
+        let verdict = if per_second >= target { "" } else { "  MISSED" };
+        println!("{what:<44} {per_second:>8.0}/s {:>18} least {target:>6.0}{verdict}", "");
+    }
+
+    /// Prints a ratio; the target is the most it should be.
+    pub fn ratio(&self, what: &str, ratio: f64, target: f64) {
+        let verdict = if ratio <= target { "" } else { "  MISSED" };
+        println!("{what:<44} {ratio:>9.2}x {:>18} most {target:>7.2}{verdict}", "");
     }
 
     fn row(&self, what: &str, times: &Times, judged: f64, target: f64, of: &str) {

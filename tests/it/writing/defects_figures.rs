@@ -202,7 +202,9 @@ async fn d30_daily_stats_need_an_id_and_both_must_fit(s: Scratch) {
         w.metric(id, "words_written", 10.0).await;
         w.later(DAY_MS);
     }
-    assert_eq!(code(w.writing.get_daily_writing_stats(ask! {}).await), "invalid_argument");
+    let error = w.writing.get_daily_writing_stats(ask! {}).await.unwrap_err();
+    assert_eq!(error.code(), "invalid_argument");
+    assert!(error.to_string().contains("got nothing; expected a workflow_id"), "{error}");
     let get = |json: serde_json::Value| w.writing.get_daily_writing_stats(super::parsed(json));
     let both = get(serde_json::json!({ "workflow_id": id, "author_id": 1 })).await.unwrap();
     let dates: Vec<_> = both.stats.iter().map(|day| day.stat_date.as_str()).collect();
@@ -242,6 +244,20 @@ async fn d32_the_day_is_that_of_the_moment_in_the_workflows_zone(s: Scratch) {
     assert_eq!(days(w.days(york).await), expected);
     let asked = ask! { "series_id": 8, "user_id": 1, "concept": "x", "time_zone": "Mars" };
     assert_eq!(code(w.writing.create_workflow(asked).await), "invalid_argument");
+    // Without an offset it would be anybody's guess on which day; before 1970 it is a mistake, and
+    // the pace would be counted from there for ever.
+    for at in ["2026-01-05T04:30:00", "2026-01-05", "1969-12-31T23:59:59Z", "0026-01-05T00:00:00Z"]
+    {
+        let asked = ask! {
+            "workflow_id": york, "metric_type": "words_written", "metric_value": 2,
+            "recorded_at": at,
+        };
+        assert_eq!(code(w.writing.record_production_metric(asked).await), "invalid_argument");
+        let range = serde_json::json!({ "end": at });
+        let asked: MetricsQuery = ask! { "workflow_id": york, "date_range": range };
+        let naive = at == "2026-01-05T04:30:00";
+        assert_eq!(w.writing.get_workflow_metrics(asked).await.is_err(), naive, "{at}");
+    }
 }
 
 async fn d33_a_day_is_changed_by_known_fields_only(s: Scratch) {
@@ -283,7 +299,8 @@ async fn d34_values_are_finite_and_negative_only_as_declared_corrections(s: Scra
         }
     };
     let record = |asked: RecordMetric| w.writing.record_production_metric(asked);
-    assert_eq!(code(record(take(-5.0, false)).await), "invalid_argument");
+    let error = record(take(-5.0, false)).await.unwrap_err();
+    assert!(error.to_string().contains("got -5;"), "{error}");
     record(take(100.0, false)).await.unwrap();
     record(take(-40.25, true)).await.unwrap();
     let error = record(take(-60.0, true)).await.unwrap_err();

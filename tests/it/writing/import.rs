@@ -98,6 +98,9 @@ INSERT INTO workflow_phase_history
   (1, 12, 'x', '2025-12-19 10:00', NULL, 'started', NULL),
   (1, 55, 'x', '2025-12-19 10:00', NULL, 'started', NULL),
   (3, 0, 'x', '2025-12-19 10:00', NULL, 'started', NULL);
+INSERT INTO workflow_phase_history
+  (workflow_id, phase_number, started_at, completed_at, status, validation_score) VALUES
+  (1, 4, '2025-12-03', '2025-12-04', 'completed', 'NaN');
 INSERT INTO workflow_approvals
   (workflow_id, phase_number, approval_type, requested_at, approved_at, status, artifacts) VALUES
   (1, 7, 'series_plan', '2025-12-05', '2025-12-06', 'approved', '["plan.md"]'),
@@ -178,7 +181,7 @@ async fn an_installation_is_taken_over_with_every_bad_row_told(s: Scratch) {
         .collect();
     let expected = [
         ("workflow_instances", 4, 2, 0, 2),
-        ("workflow_phase_history", 6, 0, 4, 2),
+        ("workflow_phase_history", 7, 4, 0, 3),
         ("books", 4, 2, 0, 2),
         ("workflow_approvals", 5, 3, 0, 2),
         ("workflow_quality_gates", 4, 2, 0, 2),
@@ -197,6 +200,7 @@ async fn an_installation_is_taken_over_with_every_bad_row_told(s: Scratch) {
         ("workflow_instances", 3, "99"),
         ("workflow_instances", 4, "thinking"),
         ("workflow_phase_history", 5, "55"),
+        ("workflow_phase_history", 7, "NaN"),
         ("books", 3, "77"),
         ("workflow_approvals", 3, "open already"),
         ("workflow_approvals", 5, "taken for book 1"),
@@ -212,6 +216,11 @@ async fn an_installation_is_taken_over_with_every_bad_row_told(s: Scratch) {
     ] {
         assert!(reason(table, id).contains(part), "{table} {id}: {}", reason(table, id));
     }
+    let rows: Vec<_> = told.iter().filter(|row| row.rejected).collect();
+    assert_eq!(rows.len() as i64, report.rejected(), "each is told once: {told:#?}");
+    let asked = ask! { "phase_number": 4 };
+    let phases = w.writing.get_phase_analytics(asked).await.unwrap().phases;
+    assert_eq!(phases[0].total_executions, 0, "what was left out counts nowhere");
     taken_over(&w).await;
 }
 
