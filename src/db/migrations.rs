@@ -65,18 +65,10 @@ mod tests {
         }
     }
 
-    /// Numbers that are given to migrations which have not landed yet; empty when all have.
-    const GIVEN: &[i64] = &[2, 3];
-
     #[test]
     fn versions_ascend_without_gaps() {
-        let mut expected = 0;
-        for migration in ALL {
-            while GIVEN.contains(&expected) && migration.version != expected {
-                expected += 1;
-            }
+        for (migration, expected) in ALL.iter().zip(0..) {
             assert_eq!(migration.version, expected, "{}", migration.name);
-            expected += 1;
         }
     }
 

@@ -313,7 +313,7 @@ mod tests {
             watched.touched(&Changed::Writing("7".to_owned())),
             [Notice::Updated(documented.to_owned()), Notice::List]
         );
-        assert!(watched.touched(&Changed::Execution("7".to_owned())).is_empty());
+        assert_eq!(watched.touched(&Changed::Execution("7".to_owned())), [Notice::List]);
         watched.remove("adw://runs");
         assert!(watched.touched(&Changed::Queue).is_empty());
     }

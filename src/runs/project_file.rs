@@ -10,7 +10,7 @@ use super::profile::ScriptsFrom;
 const PROJECT_FILE_BYTES: u64 = 256 * 1024;
 
 /// Every key that the automation knows (`adw_modules/config.py`), and what its value must be.
-const KEYS: [(&str, Kind); 21] = [
+const KEYS: [(&str, Kind); 25] = [
     ("agents_dir", Kind::Text),
     ("trees_dir", Kind::Text),
     ("log_root", Kind::Text),
@@ -32,6 +32,10 @@ const KEYS: [(&str, Kind); 21] = [
     ("check_timeout_s", Kind::Number),
     ("env", Kind::Text),
     ("cleanup_worktrees", Kind::Flag),
+    ("persona", Kind::Text),
+    ("persona_plan", Kind::Text),
+    ("persona_build", Kind::Text),
+    ("persona_review", Kind::Text),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
