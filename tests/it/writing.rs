@@ -1,6 +1,5 @@
 //! Writing workflows through the slice's handle, on both engines.
 
-mod bench;
 mod defects_figures;
 mod defects_phases;
 mod defects_quality;
