@@ -81,7 +81,7 @@ macro_rules! tools {
             $(#[$doc])*
             ///
             /// # Errors
-            /// [`WritingError`]; after an error nothing was stored.
+            /// [`WritingError`]; after any but [`WritingError::Unsure`] nothing was stored.
             pub async fn $name(&self, request: $request) -> Result<$answer, WritingError> {
                 $by(&self.desk, request).await
             }
@@ -165,7 +165,7 @@ impl Writing {
     /// arrive at the same time; answers after the commit.
     ///
     /// # Errors
-    /// [`WritingError`]; after an error nothing was stored.
+    /// [`WritingError`]; after any but [`WritingError::Unsure`] nothing was stored.
     pub async fn record_production_metric(
         &self,
         request: RecordMetric,

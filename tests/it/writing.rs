@@ -1,5 +1,6 @@
 //! Writing workflows through the slice's handle, on both engines.
 
+mod cut;
 mod defects_figures;
 mod defects_phases;
 mod defects_quality;
