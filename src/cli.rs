@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::demo;
 use crate::doctor;
 use crate::out::Out;
+use crate::tls;
 use args::{Cli, Command};
 use fail::{Fail, exit};
 use link::Cx;
@@ -37,6 +38,7 @@ use link::Cx;
 /// Reads the command line, does what it says, and answers the exit code.
 #[must_use]
 pub fn main() -> u8 {
+    tls::install();
     let words: Vec<OsString> = std::env::args_os().collect();
     let json = words.iter().any(|word| word == "--json");
     let cli = match Cli::try_parse_from(words) {

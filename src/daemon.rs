@@ -172,7 +172,7 @@ impl Daemon {
             runs: runs.clone(),
             steps,
             writing,
-            trigger_tools_enabled: true,
+            trigger_tools_enabled: config.tools.triggers,
             tool_names: config.tool_names,
             version: env!("CARGO_PKG_VERSION"),
             clock: Arc::new(SystemClock),

@@ -14,6 +14,7 @@ pub mod config;
 pub mod db;
 pub mod out;
 pub mod telemetry;
+pub mod tls;
 pub mod uv;
 pub mod watch;
 // L2: who asks.
@@ -26,6 +27,7 @@ pub mod writing;
 pub mod client;
 pub mod mcp;
 pub mod tool;
+pub mod web;
 // L5: the program.
 pub mod cli;
 pub mod daemon;

@@ -13,10 +13,10 @@ const FUNCTION_MAX_LINES: usize = 70;
 /// The top-level modules by layer. A module may name those of lower layers only.
 const LAYERS: &[&[&str]] = &[
     &["clock", "ids", "limits", "lock", "changes"],
-    &["config", "db", "telemetry", "metrics", "automation", "uv", "out", "watch"],
-    &["auth", "audit", "bucket"],
+    &["config", "db", "telemetry", "metrics", "tls", "automation", "uv", "out", "watch"],
+    &["auth", "audit", "quota"],
     &["runs", "steps", "writing"],
-    &["mcp", "web", "client", "tool"],
+    &["mcp", "web", "outside", "client", "tool"],
     &["daemon", "cli", "demo", "doctor", "service"],
 ];
 
@@ -29,6 +29,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("config", &["telemetry", "db"]),
     ("db", &["metrics"]),
     ("audit", &["auth"]),
+    ("quota", &["auth"]),
     ("cli", &["daemon", "demo", "doctor", "service"]),
     ("demo", &["daemon"]),
     ("daemon", &["doctor", "service"]),

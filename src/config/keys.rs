@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use super::types::{Config, DAY_MS, ToolNames};
 use super::value::{Base, Input};
@@ -134,8 +135,31 @@ macro_rules! bool_key {
     };
 }
 
+mod access;
+mod budget;
+mod observe;
+mod outside;
+mod rates;
+mod serve;
+mod tools;
+
 /// Every setting but `[[project]]`, `[[profile]]` and `[[content]]`.
-pub(super) static KEYS: &[Key] = &[
+pub(super) static KEYS: LazyLock<Vec<&'static Key>> = LazyLock::new(|| {
+    let parts = [
+        CORE,
+        access::KEYS,
+        serve::KEYS,
+        rates::KEYS,
+        tools::KEYS,
+        budget::KEYS,
+        observe::KEYS,
+        outside::KEYS,
+    ];
+    parts.into_iter().flatten().collect()
+});
+
+/// What the foundation, the runs and the workflows need.
+static CORE: &[Key] = &[
     path_key!("state_dir", &["ADWD_STATE_DIR"], paths.state_dir),
     path_key!("runtime_dir", &["ADWD_RUNTIME_DIR"], paths.runtime_dir),
     key("socket", &["ADWD_SOCKET"], set_socket, |c| c.paths.socket.display().to_string()),

@@ -234,7 +234,7 @@ fn the_list_of_project_keys_is_the_structs() {
 fn every_key_has_one_name_everywhere() {
     let names: BTreeSet<_> = KEYS.iter().map(|key| key.name).collect();
     assert_eq!(names.len(), KEYS.len());
-    for key in KEYS {
+    for key in KEYS.iter() {
         let expected = format!("ADWD_{}", key.name.to_uppercase().replace('.', "_"));
         assert!(key.env.contains(&expected.as_str()), "{} lacks {expected}", key.name);
     }
@@ -257,11 +257,14 @@ fn other_value(key: &str) -> &'static str {
     match key {
         "state_dir" | "runtime_dir" | "socket" | "log_dir" | "uv.path" => "/tmp/other",
         "database_url" => "sqlite:/tmp/other.db",
-        "http.enabled" | "steps.rate_limits" => "false",
+        "http.enabled" | "steps.rate_limits" | "trigger_tools" => "false",
         "steps.token_ttl_s" => "617",
         "steps.max_parallel" => "7",
         "tool_names" => "both",
-        "worktrees.keep_success" => "true",
+        "worktrees.keep_success"
+        | "http.trust_loopback"
+        | "http.require_key"
+        | "http.behind_proxy" => "true",
         "http.bind" => "127.0.0.1:4711",
         "http.allowed_origins" => "https://a.example,https://b.example",
         "env_allow" => "A,B_*",

@@ -1,5 +1,13 @@
 //! The configuration as the program uses it: every value present, durations in milliseconds.
 
+mod access;
+mod budget;
+mod observe;
+mod outside;
+mod rates;
+mod serve;
+mod tools;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,6 +15,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{PhaseName, ProjectName};
+
+pub use access::*;
+pub use budget::*;
+pub use observe::*;
+pub use outside::*;
+pub use rates::*;
+pub use serve::*;
+pub use tools::*;
 
 const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -22,6 +38,20 @@ pub struct Config {
     pub paths: Paths,
     /// The HTTP endpoint.
     pub http: Http,
+    /// Who may call over HTTP.
+    pub access: AccessConfig,
+    /// How HTTP is served.
+    pub serve: ServeConfig,
+    /// How much a key may ask, and what is written down of it.
+    pub rates: RatesConfig,
+    /// Which tools are offered.
+    pub tools: ToolsConfig,
+    /// What may be spent.
+    pub budget: BudgetConfig,
+    /// What is told to those who watch the daemon.
+    pub observe: ObserveConfig,
+    /// What starts runs from outside, and who is told of their end.
+    pub outside: OutsideConfig,
     /// How much may run and wait.
     pub limits: RunLimits,
     /// How long each phase may take.
@@ -435,6 +465,13 @@ impl Default for Config {
                 bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_HTTP_PORT),
                 allowed_origins: Vec::new(),
             },
+            access: AccessConfig::default(),
+            serve: ServeConfig::default(),
+            rates: RatesConfig::default(),
+            tools: ToolsConfig::default(),
+            budget: BudgetConfig::default(),
+            observe: ObserveConfig::default(),
+            outside: OutsideConfig::default(),
             limits: RunLimits {
                 max_running: 4,
                 max_running_per_project: 4,

@@ -15,6 +15,7 @@ use super::private_folder;
 use crate::config::{Loaded, Source};
 use crate::limits::SOCKET_PATH_MAX_BYTES;
 use crate::mcp::{self, HttpConfig, McpDeps};
+use crate::web;
 
 /// File in the state folder that names the socket.
 const SOCKET_FILE: &str = "socket.addr";
@@ -69,6 +70,7 @@ impl Endpoints {
             http = Some(listener.local_addr().context("the HTTP listener has no address")?);
             let settings = HttpConfig { allowed_origins: config.http.allowed_origins.clone() };
             let router = mcp::http_router(deps, settings, stop.clone());
+            let router = web::guarded(router, web::Guard::new(config.access.clone()));
             tasks.push(tokio::spawn(mcp::serve_http(listener, router, stop.clone())));
         }
         let endpoints = Endpoints { socket, http, tasks };

@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn who_triggered_it_is_mcp_unless_the_command_line_or_the_socket_says_otherwise() {
-        let (unix, http) = (Principal::unix(1), Principal::loopback());
+        let (unix, http) = (Principal::unix(1), Principal::loopback(true));
         let none = object(json!({}));
         let cron = object(json!({ TRIGGERED_BY_KEY: "cron" }));
         let odd = object(json!({ TRIGGERED_BY_KEY: "manual" }));
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn sessions_that_number_their_calls_alike_do_not_meet() {
-        let user = Principal::loopback();
+        let user = Principal::loopback(true);
         let args = object(json!({ "issue_number": 1 }));
         let of = |session: &str, as_text: bool| {
             let turn = json!({ "session_id": session, "sandbox": "x" });

@@ -22,7 +22,7 @@ use super::caller::caller;
 use super::error::ToolError;
 use super::runs::tasks;
 use super::subscriptions::{Watched, acceptable, pump};
-use super::tools::{self, Catalogue, Family, ToolDef};
+use super::tools::{self, Catalogue, Effect, Family, ToolDef};
 use super::{completion, prompts, resources, runs, steps, writing};
 use crate::auth::{Action, Principal, Transport};
 use crate::clock::Clock;
@@ -99,7 +99,7 @@ impl AdwServer {
         AdwServer {
             shared: Arc::new(shared),
             steps,
-            principal: Principal::loopback(),
+            principal: Principal::loopback(false),
             watched: Watched::list(),
             gone: CancellationToken::new(),
         }
@@ -159,11 +159,7 @@ impl AdwServer {
         if self.principal.allows(def.action) {
             return Ok(def);
         }
-        Err(Refused::Tool(ToolError::new(
-            "not_allowed",
-            format!("{name} is for the daemon's own user and not offered over HTTP"),
-            "run `adwd project` in a shell, or connect through `adwd stdio`",
-        )))
+        Err(Refused::Tool(not_allowed(def)))
     }
 
     fn unknown_tool(&self, name: &str) -> Refused {
@@ -186,6 +182,24 @@ impl AdwServer {
 enum Refused {
     Tool(ToolError),
     Protocol(ErrorData),
+}
+
+/// What a caller is told whose tier is too low; the words for triggers are seed 002's.
+fn not_allowed(def: &ToolDef) -> ToolError {
+    let (tier, what) = match def.action {
+        Action::Steer if def.effect == Effect::Starts => {
+            ("Team", "trigger ADW workflows".to_owned())
+        }
+        Action::ManageProjects => ("Admin", "manage projects".to_owned()),
+        Action::ManageKeys => ("Admin", "manage keys".to_owned()),
+        Action::Read | Action::Steer | Action::NameTrigger => ("Team", format!("use {}", def.name)),
+    };
+    ToolError::new(
+        "not_allowed",
+        format!("{tier} tier required to {what}"),
+        "use a key of that tier (`adwd key create` makes one), or connect through `adwd stdio` as the \
+         daemon's own user",
+    )
 }
 
 /// A refusal in the form that the tool's schema gives it.
@@ -429,7 +443,7 @@ impl ServerHandler for AdwServer {
     ) -> Result<(), ErrorData> {
         let caller = caller(&self.principal, &context);
         if !self.principal.allows(Action::Steer) {
-            return Err(ErrorData::invalid_request("not allowed to cancel runs", None));
+            return Err(ErrorData::invalid_request("Team tier required to cancel runs", None));
         }
         let cancelled = self.runs().cancel(&caller, &request.task_id).await;
         cancelled.map(|_| ()).map_err(|error| tasks::task_error(&request.task_id, error))

@@ -226,7 +226,7 @@ mod tests {
     fn http_sees_no_project_management_and_a_quiet_daemon_no_triggers() {
         let names = |tools: Vec<Tool>| tools.into_iter().map(|t| t.name.to_string()).collect();
         let http: Vec<String> =
-            names(Catalogue::new(true, ToolNames::Underscore).list(&Principal::loopback()));
+            names(Catalogue::new(true, ToolNames::Underscore).list(&Principal::loopback(true)));
         assert_eq!(http.len(), all().count() - 2);
         assert!(!http.iter().any(|name| name.ends_with("_project")));
         let quiet: Vec<String> =

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, to_bytes};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use rmcp::model::{
@@ -57,20 +59,22 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<String>,
 }
 
-/// The endpoint as a router; must be called inside the runtime.
+/// The endpoint as a router; must be called inside the runtime. Requests must carry the
+/// [`Principal`] that `web::guarded` puts into their extensions; one without is refused.
 pub fn http_router(deps: McpDeps, cfg: HttpConfig, ct: CancellationToken) -> Router {
     let server = AdwServer::new(deps, ct.clone());
-    let handler = move || server.of(Principal::loopback(), CancellationToken::new());
+    let handler =
+        move |principal: &Principal| server.of(principal.clone(), CancellationToken::new());
     http_router_of(handler, cfg, ct)
 }
 
 /// The same endpoint over any handler: the conformance suite's fixtures are graded on our own
-/// configuration this way.
+/// configuration this way. `handler` is asked once for every request.
 ///
 /// Every setting here is one that a real client needs: sessions would die with idleness and
 /// restarts, priming events break Gemini CLI, and replies in one JSON body are one write.
 pub fn http_router_of<H: ServerHandler>(
-    handler: impl Fn() -> H + Send + Sync + 'static,
+    handler: impl Fn(&Principal) -> H + Clone + Send + Sync + 'static,
     cfg: HttpConfig,
     ct: CancellationToken,
 ) -> Router {
@@ -92,8 +96,19 @@ pub fn http_router_of<H: ServerHandler>(
         .with_max_request_body_bytes(BODY_MAX_BYTES)
         .with_cancellation_token(hard);
     let sessions = Arc::new(NeverSessionManager::default());
-    let service = StreamableHttpService::new(move || Ok(handler()), sessions, config);
-    Router::new().route_service(HTTP_PATH, service).layer(map_response(told_as_json_rpc))
+    let endpoint = move |request: Request| {
+        let (handler, sessions, config) = (handler.clone(), sessions.clone(), config.clone());
+        async move {
+            let Some(principal) = request.extensions().get::<Principal>().cloned() else {
+                tracing::error!("a request reached the endpoint without passing the guard");
+                return StatusCode::UNAUTHORIZED.into_response();
+            };
+            // A service of its own, because rmcp asks for its handler without naming the request.
+            let make = move || Ok(handler(&principal));
+            StreamableHttpService::new(make, sessions, config).handle(request).await.into_response()
+        }
+    };
+    Router::new().route(HTTP_PATH, any(endpoint)).layer(map_response(told_as_json_rpc))
 }
 
 /// A body that is no message, answered as JSON-RPC wants it: 400 with an error of a null id. rmcp

@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex};
 
 use adwd::changes::Changes;
 use adwd::clock::SystemClock;
-use adwd::config::{Config, Flags, ProjectConfig, StepsConfig, ToolNames, WritingConfig};
+use adwd::config::{
+    AccessConfig, Config, Flags, ProjectConfig, StepsConfig, ToolNames, WritingConfig,
+};
 use adwd::db::Db;
 use adwd::ids::{OsRng, ProjectName};
 use adwd::mcp::{HttpConfig, McpDeps, http_router, serve_http, serve_unix};
 use adwd::runs::{Runs, RunsDeps};
 use adwd::steps::{Library, LibraryDeps, Steps, StepsDeps};
+use adwd::web::{Guard, guarded};
 use adwd::writing::{Writing, WritingDeps};
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation,
@@ -116,6 +119,8 @@ pub type Client = RunningService<RoleClient, Ear>;
 pub struct Options {
     pub trigger_tools_enabled: bool,
     pub tool_names: ToolNames,
+    /// Who may call over HTTP; everybody may work unless a test is about that.
+    pub access: AccessConfig,
     /// Settings of step workflows; calls are not limited unless a test is about that.
     pub steps: StepsConfig,
 }
@@ -125,6 +130,7 @@ impl Default for Options {
         Options {
             trigger_tools_enabled: true,
             tool_names: ToolNames::Underscore,
+            access: AccessConfig { trust_loopback: true, ..AccessConfig::default() },
             steps: StepsConfig { rate_limits: false, ..StepsConfig::default() },
         }
     }
@@ -152,6 +158,7 @@ impl World {
     }
 
     pub async fn with(options: Options) -> World {
+        adwd::tls::install();
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
@@ -181,6 +188,7 @@ impl World {
         let socket = dir.path().join("s");
         let unix = UnixListener::bind(&socket).unwrap();
         let router = http_router(deps.clone(), HttpConfig::default(), stop.clone());
+        let router = guarded(router, Guard::new(options.access));
         let served = vec![
             tokio::spawn(serve_http(http, router, stop.clone())),
             tokio::spawn(serve_unix(unix, deps, stop.clone())),

@@ -116,6 +116,7 @@ impl World {
             world.set("database_url", &quoted(&url));
         }
         world.set("http.bind", "\"127.0.0.1:0\"");
+        world.set("http.trust_loopback", "true");
         world.set("logs.level", "\"info,adwd=debug\"");
         world.set("retry.base_delay_s", "0");
         world.set("stop.int_grace_s", "2");

@@ -110,6 +110,7 @@ impl<'w> Daemon<'w> {
 
     /// A client over HTTP.
     pub async fn http_client(&self, era: Era) -> Client {
+        adwd::tls::install();
         let config = StreamableHttpClientTransportConfig::with_uri(self.url());
         let transport = StreamableHttpClientTransport::from_config(config);
         Ear::named("test").serve_with_lifecycle(transport, lifecycle(era)).await.unwrap()

@@ -1,0 +1,1 @@
+-- Calls, and how much each caller asked in its hour.

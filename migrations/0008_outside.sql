@@ -1,0 +1,1 @@
+-- What came from outside and who was told.

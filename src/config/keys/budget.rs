@@ -1,0 +1,5 @@
+//! What may be spent.
+
+use super::*;
+
+pub(super) static KEYS: &[Key] = &[];

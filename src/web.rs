@@ -1,0 +1,5 @@
+//! What HTTP carries beside MCP, and the guard before all of it.
+
+mod guard;
+
+pub use guard::{Guard, guarded};
