@@ -19,7 +19,11 @@ fn world() -> World {
     let world = World::new();
     let folder = world.dir().join("home/.config/adwd");
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("config.toml"), "[steps]\nrate_limits = false\n").unwrap();
+    std::fs::write(
+        folder.join("config.toml"),
+        "[http]\ntrust_loopback = true\n[steps]\nrate_limits = false\n",
+    )
+    .unwrap();
     world
 }
 
