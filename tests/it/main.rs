@@ -26,6 +26,7 @@ mod e2e_stdio;
 mod e2e_steer;
 mod e2e_transports;
 mod foreign;
+mod guides;
 mod mcp_http;
 mod mcp_support;
 mod mcp_tools;
