@@ -21,4 +21,4 @@ pub mod transport;
 pub mod writing;
 
 pub use server::{AdwServer, McpDeps};
-pub use transport::{HttpConfig, bridge, http_router, http_router_of, serve_http, serve_unix};
+pub use transport::{HTTP_PATH, HttpConfig, bridge, http_router, http_router_of, serve_unix};

@@ -1,4 +1,4 @@
-//! The roads in: streamable HTTP on loopback, the unix socket, and the byte pipe of `adwd stdio`.
+//! The roads in: streamable HTTP as a router, the unix socket, and the byte pipe of `adwd stdio`.
 
 use std::future::Future;
 use std::io;
@@ -14,7 +14,6 @@ use axum::http::StatusCode;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use rmcp::model::{
     ClientNotification, ClientRequest, ErrorCode, ProtocolVersion, ServerConfig, ServerResult,
@@ -27,7 +26,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::unix::OwnedReadHalf;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
@@ -44,7 +43,14 @@ use crate::auth::{Principal, own_uid, peer_is_welcome};
 pub const HTTP_PATH: &str = "/mcp";
 
 /// Pages that may talk to the daemon: those the user's own machine serves.
-const LOOPBACK_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
+const LOOPBACK_ORIGINS: [&str; 6] = [
+    "http://localhost:*",
+    "http://127.0.0.1:*",
+    "http://[::1]:*",
+    "https://localhost:*",
+    "https://127.0.0.1:*",
+    "https://[::1]:*",
+];
 
 /// Names under which a loopback server is addressed; any other was rebound by somebody's DNS.
 const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -57,6 +63,10 @@ const NO_MESSAGE: &[u8] = b"fail to deserialize request body ";
 pub struct HttpConfig {
     /// Origins of web pages that may call, beside those on loopback.
     pub allowed_origins: Vec<String>,
+    /// Names by which the endpoint may be addressed, beside those of loopback.
+    pub allowed_hosts: Vec<String>,
+    /// Whether every name is one.
+    pub any_host: bool,
 }
 
 /// The endpoint as a router; must be called inside the runtime. Requests must carry the
@@ -86,12 +96,17 @@ pub fn http_router_of<H: ServerHandler>(
         ended.cancel();
     });
     let origins = LOOPBACK_ORIGINS.iter().map(|o| (*o).to_owned()).chain(cfg.allowed_origins);
+    let own_hosts = LOOPBACK_HOSTS.iter().map(|host| (*host).to_owned());
+    let hosts: Vec<String> = match cfg.any_host {
+        true => Vec::new(),
+        false => own_hosts.chain(cfg.allowed_hosts).collect(),
+    };
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
         .with_sse_retry(None)
         .with_sse_keep_alive(Some(SSE_KEEP_ALIVE))
-        .with_allowed_hosts(LOOPBACK_HOSTS)
+        .with_allowed_hosts(hosts)
         .with_allowed_origins(origins)
         .with_max_request_body_bytes(BODY_MAX_BYTES)
         .with_cancellation_token(hard);
@@ -133,27 +148,6 @@ async fn told_as_json_rpc(response: Response) -> Response {
     let error = json!({ "code": code, "message": format!("{message}: {}", why.trim()) });
     let body = Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }));
     (StatusCode::BAD_REQUEST, body).into_response()
-}
-
-/// Serves a router until `ct`, then until the last reply is out or the drain time is over.
-pub async fn serve_http(
-    listener: TcpListener,
-    router: Router,
-    ct: CancellationToken,
-) -> io::Result<()> {
-    // With Nagle's algorithm every event of a stream waits for a delayed ACK, some 40 ms.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY cannot be set");
-        }
-    });
-    let soft = ct.clone();
-    let serve =
-        axum::serve(listener, router).with_graceful_shutdown(async move { soft.cancelled().await });
-    tokio::select! {
-        served = async { serve.await } => served,
-        () = after(&ct, GRACE + DRAIN + GRACE) => Ok(()),
-    }
 }
 
 /// Serves the unix socket until `ct`: newline-framed JSON-RPC, one handler a connection.
