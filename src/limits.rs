@@ -363,6 +363,9 @@ pub const HTTP_BUFFER_BYTES: usize = 64 * 1024;
 /// From the first byte of a request (of a connection's first one, from its beginning) to the end of
 /// its headers.
 pub const HTTP_HEAD_MS: u64 = 10_000;
+/// When all places are taken, a connection that came so lately is not yet blamed for having sent no
+/// head: one that rests between two requests makes room first.
+pub const HTTP_HEAD_GRACE_MS: u64 = 1_000;
 /// A TLS handshake.
 pub const HTTP_HANDSHAKE_MS: u64 = 10_000;
 /// A whole request body.
@@ -372,7 +375,7 @@ pub const HTTP_BODY_BYTES: usize = 1 << 20;
 /// A body up to this size is read without asking for a share of [`HTTP_BODIES_BYTES`].
 pub const HTTP_SMALL_BODY_BYTES: usize = 64 * 1024;
 /// All larger bodies that are being read or worked on at once.
-pub const HTTP_BODIES_BYTES: usize = 48 << 20;
+pub const HTTP_BODIES_BYTES: usize = 24 << 20;
 /// A connection between two requests. An open event stream is one request.
 pub const HTTP_IDLE_MS: u64 = 75_000;
 /// A client that takes nothing of its answer for so long is gone.

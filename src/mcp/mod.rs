@@ -18,6 +18,7 @@ pub mod steps;
 pub mod subscriptions;
 pub mod tools;
 pub mod transport;
+pub mod weight;
 pub mod writing;
 
 pub use server::{AdwServer, McpDeps};

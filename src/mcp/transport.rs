@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, to_bytes};
@@ -15,6 +15,7 @@ use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Json, Router};
+use futures::StreamExt as _;
 use rmcp::model::{
     ClientNotification, ClientRequest, ErrorCode, ProtocolVersion, ServerConfig, ServerResult,
 };
@@ -34,9 +35,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::bounds::{
     ACCEPT_PAUSE, BODY_MAX_BYTES, DRAIN, GRACE, HALF_CLOSED, HALF_CLOSED_POLL, MESSAGE_MAX_BYTES,
-    REFUSAL_MAX_BYTES, SSE_KEEP_ALIVE, UNIX_CONNECTIONS_COUNT,
+    MESSAGE_VALUES_COUNT, REFUSAL_MAX_BYTES, SSE_KEEP_ALIVE, UNIX_CONNECTIONS_COUNT,
 };
 use super::server::{AdwServer, McpDeps, after};
+use super::weight::Weight;
 use crate::auth::{Principal, own_uid, peer_is_welcome};
 
 /// Path of the endpoint.
@@ -120,10 +122,40 @@ pub fn http_router_of<H: ServerHandler>(
             };
             // A service of its own, because rmcp asks for its handler without naming the request.
             let make = move || Ok(handler(&principal));
-            StreamableHttpService::new(make, sessions, config).handle(request).await.into_response()
+            let heavy = Arc::new(AtomicBool::new(false));
+            let request = weighed(request, heavy.clone());
+            let service = StreamableHttpService::new(make, sessions, config);
+            let response = service.handle(request).await.into_response();
+            if heavy.load(Ordering::Acquire) { too_heavy() } else { response }
         }
     };
     Router::new().route(HTTP_PATH, any(endpoint)).layer(map_response(told_as_json_rpc))
+}
+
+/// The request with a body that ends, and says so in `heavy`, where it holds too many values.
+fn weighed(request: Request, heavy: Arc<AtomicBool>) -> Request {
+    request.map(|body| {
+        let mut weight = Weight::default();
+        Body::from_stream(body.into_data_stream().map(move |piece| {
+            let piece = piece?;
+            if weight.add(&piece) {
+                return Ok(piece);
+            }
+            heavy.store(true, Ordering::Release);
+            Err(axum::Error::new(io::Error::from(io::ErrorKind::InvalidData)))
+        }))
+    })
+}
+
+fn too_heavy() -> Response {
+    let why = format!("a message holds at most {MESSAGE_VALUES_COUNT} values");
+    no_message(ErrorCode::INVALID_REQUEST, &format!("Invalid request: {why}"))
+}
+
+fn no_message(code: ErrorCode, message: &str) -> Response {
+    let error = json!({ "code": code, "message": message });
+    let body = Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }));
+    (StatusCode::BAD_REQUEST, body).into_response()
 }
 
 /// A body that is no message, answered as JSON-RPC wants it: 400 with an error of a null id. rmcp
@@ -145,9 +177,7 @@ async fn told_as_json_rpc(response: Response) -> Response {
         true => (ErrorCode::PARSE_ERROR, "Parse error"),
         false => (ErrorCode::INVALID_REQUEST, "Invalid request"),
     };
-    let error = json!({ "code": code, "message": format!("{message}: {}", why.trim()) });
-    let body = Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }));
-    (StatusCode::BAD_REQUEST, body).into_response()
+    no_message(code, &format!("{message}: {}", why.trim()))
 }
 
 /// Serves the unix socket until `ct`: newline-framed JSON-RPC, one handler a connection.
@@ -294,12 +324,13 @@ impl Service<RoleServer> for Counted {
 struct Lingering {
     read: OwnedReadHalf,
     busy: Arc<AtomicUsize>,
+    weight: Weight,
     ended: Option<(Pin<Box<Sleep>>, Instant)>,
 }
 
 impl Lingering {
     fn new(read: OwnedReadHalf, busy: Arc<AtomicUsize>) -> Lingering {
-        Lingering { read, busy, ended: None }
+        Lingering { read, busy, weight: Weight::default(), ended: None }
     }
 
     fn peer_is_gone(&self, cx: &mut Context<'_>) -> bool {
@@ -323,6 +354,11 @@ impl AsyncRead for Lingering {
                 Poll::Ready(Ok(())) if buf.filled().len() == before => {
                     let until = Instant::now() + HALF_CLOSED;
                     self.ended = Some((Box::pin(tokio::time::sleep(HALF_CLOSED_POLL)), until));
+                }
+                Poll::Ready(Ok(())) if !self.weight.add_lines(&buf.filled()[before..]) => {
+                    let max = MESSAGE_VALUES_COUNT;
+                    tracing::warn!(max, "a message on the socket holds too many values; closed");
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
                 }
                 other => return other,
             }

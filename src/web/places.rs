@@ -1,9 +1,9 @@
 //! Places for connections: how many there may be, and who goes when a new one comes.
 //!
 //! A connection that is owed an answer keeps its place. One that has not yet sent a whole request
-//! costs its owner nothing, so when all places are taken the oldest such makes room; after those, one
-//! that rests between two requests. So whoever opens a thousand connections and sends nothing keeps
-//! nobody out.
+//! costs its owner nothing, so when all places are taken the oldest such makes room; where those have
+//! only just come, one that rests between two requests goes first. So whoever opens a thousand
+//! connections and sends nothing keeps nobody out.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{HTTP_HEAD_MS, HTTP_IDLE_MS, HTTP_STALL_MS};
+use crate::limits::{HTTP_HEAD_GRACE_MS, HTTP_HEAD_MS, HTTP_IDLE_MS, HTTP_STALL_MS};
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,13 +116,16 @@ impl Standing {
     }
 
     /// How soon it has to make room: the smaller the sooner; `None` is never.
-    fn expendable(&self) -> Option<(u8, Instant)> {
+    fn expendable(&self, now: Instant) -> Option<(u8, Instant)> {
         let state = self.state();
         if state.stalled.is_some() {
             return None;
         }
         match state.phase {
-            Phase::New | Phase::Head => Some((0, state.since)),
+            Phase::New | Phase::Head => {
+                let had_time = now - state.since >= Duration::from_millis(HTTP_HEAD_GRACE_MS);
+                Some((if had_time { 0 } else { 2 }, state.since))
+            }
             Phase::Idle => Some((1, state.since)),
             Phase::Busy => None,
         }
@@ -180,7 +183,7 @@ impl Places {
                 .standings
                 .iter()
                 .filter(|(_, standing)| may_go(standing))
-                .filter_map(|(id, standing)| Some((standing.expendable()?, *id)))
+                .filter_map(|(id, standing)| Some((standing.expendable(now)?, *id)))
                 .min();
             let (_, id) = oldest?;
             if let Some(standing) = taken.standings.remove(&id) {
@@ -218,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_that_sent_no_head_makes_room_then_the_one_that_rests_longest() {
+    fn the_oldest_without_a_head_makes_room_then_one_that_rests_then_one_that_just_came() {
         let mut now = Instant::now();
         let places = Places::new(3, 3);
         let resting = places.admit(ip("127.0.0.1"), now).unwrap();
@@ -233,10 +236,10 @@ mod tests {
         assert!(is_cut(&silent) && !is_cut(&younger) && !is_cut(&resting));
         fourth.standing.enter(Phase::Busy, now);
         let fifth = places.admit(ip("127.0.0.1"), now).unwrap();
-        assert!(is_cut(&younger) && !is_cut(&resting));
+        assert!(is_cut(&resting) && !is_cut(&younger), "the other has only just come");
         fifth.standing.enter(Phase::Busy, now);
         let sixth = places.admit(ip("127.0.0.1"), now).unwrap();
-        assert!(is_cut(&resting));
+        assert!(is_cut(&younger));
         sixth.standing.enter(Phase::Busy, now);
         assert!(places.admit(ip("127.0.0.1"), now).is_none(), "all are being answered");
         assert!(!is_cut(&fourth) && !is_cut(&fifth) && !is_cut(&sixth));
