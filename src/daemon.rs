@@ -6,6 +6,7 @@
 //! their monitors, and the next daemon finds them. A second one ends it at once, which loses nothing
 //! either. SIGHUP is ignored: settings are read at the start.
 
+mod exposure;
 mod host;
 mod listen;
 mod signals;
@@ -134,6 +135,7 @@ impl Daemon {
         status("opening the database");
         let db = Db::open(&config.paths.database_url).await?;
         db.migrate(&SystemClock).await?;
+        exposure::check(&config, &db).await?;
         let automation = automation::materialise(state_dir)?;
         status("looking at the runs of before");
         let stop = CancellationToken::new();

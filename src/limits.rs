@@ -343,3 +343,52 @@ pub const WRITING_BATCH_COUNT: usize = 128;
 pub const WRITING_STEP_COUNT: i64 = 500;
 /// How far a clock elsewhere may be ahead of ours before a moment counts as the future.
 pub const WRITING_CLOCK_SKEW_MS: i64 = 60_000;
+
+// Serving HTTP.
+
+/// HTTP connections at once; the soft bound on open files is usually 1,024.
+pub const HTTP_CONNECTIONS_COUNT: usize = 512;
+/// Those of one address of another machine (of one /64 with IPv6).
+pub const HTTP_PEER_CONNECTIONS_COUNT: usize = 64;
+/// Connections that are told at once that all places are taken; more are closed without a word.
+pub const HTTP_TURNED_AWAY_COUNT: usize = 64;
+/// How long somebody who was turned away should wait.
+pub const HTTP_TURNED_AWAY_RETRY_S: u64 = 1;
+/// Headers of one request.
+pub const HTTP_HEADERS_COUNT: usize = 100;
+/// A request line and its headers: a token of an issuer has a few KiB.
+pub const HTTP_HEAD_BYTES: usize = 32 * 1024;
+/// What is read from one connection ahead of its being used.
+pub const HTTP_BUFFER_BYTES: usize = 64 * 1024;
+/// From the first byte of a request (of a connection's first one, from its beginning) to the end of
+/// its headers.
+pub const HTTP_HEAD_MS: u64 = 10_000;
+/// When all places are taken, a connection that came so lately is not yet blamed for having sent no
+/// head: one that rests between two requests makes room first.
+pub const HTTP_HEAD_GRACE_MS: u64 = 1_000;
+/// A TLS handshake.
+pub const HTTP_HANDSHAKE_MS: u64 = 10_000;
+/// A whole request body.
+pub const HTTP_BODY_MS: u64 = 30_000;
+/// A request body where a route says nothing else.
+pub const HTTP_BODY_BYTES: usize = 1 << 20;
+/// A body up to this size is read without asking for a share of [`HTTP_BODIES_BYTES`].
+pub const HTTP_SMALL_BODY_BYTES: usize = 64 * 1024;
+/// All larger bodies that are being read or worked on at once.
+pub const HTTP_BODIES_BYTES: usize = 24 << 20;
+/// A connection between two requests. An open event stream is one request.
+pub const HTTP_IDLE_MS: u64 = 75_000;
+/// A client that takes nothing of its answer for so long is gone.
+pub const HTTP_STALL_MS: u64 = 30_000;
+/// What a refused client still sends is read this long, because closing at once would take the
+/// refusal away from it.
+pub const HTTP_LINGER_MS: u64 = 2_000;
+/// Pause after an accept failed for want of something (file descriptors).
+pub const HTTP_ACCEPT_PAUSE_MS: u64 = 100;
+/// After a stop was asked for: connections get this long to be answered. The MCP layer ends its
+/// streams and waits within that.
+pub const HTTP_DRAIN_MS: u64 = 2_600;
+/// How often the files of a certificate are looked at.
+pub const HTTP_CERTIFICATE_LOOK_MS: u64 = 60_000;
+/// The file of a certificate, with its chain, or of a key.
+pub const HTTP_PEM_BYTES: u64 = 1 << 20;

@@ -1,5 +1,17 @@
-//! What HTTP carries beside MCP, and the guard before all of it.
+//! What HTTP carries beside MCP, and what stands before all of it: the loop that accepts
+//! connections, the front (names, paths, sizes, times), and the guard (whose request it is).
 
+mod certificate;
+mod connection;
+mod front;
 mod guard;
+mod names;
+mod places;
+mod refusal;
+mod serve;
 
+pub use certificate::{Certificate, CertificateError};
+pub use front::{Front, fronted};
 pub use guard::{Guard, guarded};
+pub use names::{Hosts, Origins, is_loopback};
+pub use serve::{Serving, serve};

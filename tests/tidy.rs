@@ -41,6 +41,8 @@ const PURE: &[&str] = &[
     "mcp/steps/dialect.rs",
     "mcp/steps/shapes.rs",
     "mcp/steps/uri.rs",
+    "mcp/weight.rs",
+    "web/names.rs",
     "runs/run.rs",
     "runs/outcome.rs",
     "runs/marker.rs",

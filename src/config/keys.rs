@@ -3,7 +3,6 @@
 //! One table for the file, the environment and the flags, so that a setting can never exist in one
 //! of them and be forgotten in another.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -131,6 +130,18 @@ macro_rules! bool_key {
             $env,
             |c, v, _| { c.$($field).+ = v.bool()?; Ok(()) },
             |c| c.$($field).+.to_string(),
+        )
+    };
+}
+
+/// A path that may be left out.
+macro_rules! file_key {
+    ($name:literal, $env:expr, $($field:ident).+) => {
+        key(
+            $name,
+            $env,
+            |c, v, base| { c.$($field).+ = Some(base.path(&v.text()?)?); Ok(()) },
+            |c| c.$($field).+.as_deref().map(|p| p.display().to_string()).unwrap_or_default(),
         )
     };
 }
@@ -280,15 +291,7 @@ static CORE: &[Key] = &[
     key("logs.level", &["ADWD_LOGS_LEVEL", "ADWD_LOG"], set_level, |c| c.logs.level.clone()),
     count_key!("logs.keep_days", &["ADWD_LOGS_KEEP_DAYS"], 1..=3_650, logs.keep_days),
     list_key!("env_allow", &["ADWD_ENV_ALLOW"], check_env_pattern, env_allow),
-    key(
-        "uv.path",
-        &["ADWD_UV_PATH"],
-        |c, v, base| {
-            c.uv.path = Some(base.path(&v.text()?)?);
-            Ok(())
-        },
-        |c| c.uv.path.as_deref().map(|p| p.display().to_string()).unwrap_or_default(),
-    ),
+    file_key!("uv.path", &["ADWD_UV_PATH"], uv.path),
     key(
         "uv.python",
         &["ADWD_UV_PYTHON"],
@@ -348,16 +351,10 @@ pub(super) fn check_socket(path: &Path) -> Result<(), String> {
 fn set_bind(config: &mut Config, input: &Input, _: &Base) -> Result<(), String> {
     let text = input.text()?;
     let named = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let bind: SocketAddr = named
+    config.http.bind = named
         .unwrap_or(text)
         .parse()
         .map_err(|_| "expected an address and a port, as in 127.0.0.1:7117".to_owned())?;
-    if !bind.ip().is_loopback() {
-        return Err("only loopback addresses (127.0.0.1, [::1]) are supported: there is no \
-                    access control yet, and everybody who reaches the port could start runs"
-            .to_owned());
-    }
-    config.http.bind = bind;
     Ok(())
 }
 

@@ -130,7 +130,9 @@ fn a_wrong_value_says_what_is_right_and_where_it_stands() {
         ("[limits]\nmax_running = 0\n", "whole number from 1 to 1000"),
         ("[http]\nenabled = 'maybe'\n", "expected true or false"),
         ("[http]\nbind = '7117'\n", "as in 127.0.0.1:7117"),
-        ("[http]\nbind = '0.0.0.0:7117'\n", "only loopback addresses"),
+        ("[http]\nallowed_hosts = ['https://adw.example']\n", "is not a host"),
+        ("[http]\nallowed_hosts = ['adw.example:99999']\n", "is not a host"),
+        ("[http]\nallowed_hosts = ['*']\n", "is not a host"),
         ("[http]\nallowed_origins = ['*']\n", "is not an origin"),
         ("[logs]\nlevel = 'a=b=c'\n", "expected trace, debug"),
         ("\ndatabase_url = 'mysql://u:hunter22@h/d'\n", "expected sqlite:PATH or postgres"),
@@ -255,7 +257,8 @@ fn every_key_has_one_name_everywhere() {
 /// A valid value that is not the default, as the environment would have it.
 fn other_value(key: &str) -> &'static str {
     match key {
-        "state_dir" | "runtime_dir" | "socket" | "log_dir" | "uv.path" => "/tmp/other",
+        "state_dir" | "runtime_dir" | "socket" | "log_dir" | "uv.path" | "http.tls_cert"
+        | "http.tls_key" => "/tmp/other",
         "database_url" => "sqlite:/tmp/other.db",
         "http.enabled" | "steps.rate_limits" | "trigger_tools" => "false",
         "steps.token_ttl_s" => "617",
@@ -267,6 +270,7 @@ fn other_value(key: &str) -> &'static str {
         | "http.behind_proxy" => "true",
         "http.bind" => "127.0.0.1:4711",
         "http.allowed_origins" => "https://a.example,https://b.example",
+        "http.allowed_hosts" => "adw.example,box.example:8443,[::1]:7117",
         "env_allow" => "A,B_*",
         "logs.level" => "warn",
         "uv.python" => "3.13",
@@ -279,7 +283,7 @@ fn other_value(key: &str) -> &'static str {
 /// The same value as TOML, with its key.
 fn as_toml(key: &str, value: &str) -> String {
     let value = match key {
-        "http.allowed_origins" | "env_allow" => {
+        "http.allowed_origins" | "http.allowed_hosts" | "env_allow" => {
             format!(
                 "[{}]",
                 value.split(',').map(|v| format!("'{v}'")).collect::<Vec<_>>().join(",")

@@ -142,7 +142,8 @@ pub struct Paths {
 pub struct Http {
     /// Whether there is one.
     pub enabled: bool,
-    /// Address and port, a loopback address; port 0 lets the system choose.
+    /// Address and port; port 0 lets the system choose. One that other machines reach is refused at
+    /// the start unless what `ServeConfig` says makes it safe.
     pub bind: SocketAddr,
     /// Browser origins that may call, as in `https://dash.example`.
     pub allowed_origins: Vec<String>,

@@ -1,4 +1,4 @@
-//! The endpoints: the unix socket, and HTTP on loopback; where they are is written down.
+//! The endpoints: the unix socket, and HTTP; where they are is written down.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,11 +11,12 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::private_folder;
+use super::{exposure, private_folder};
 use crate::config::{Loaded, Source};
 use crate::limits::SOCKET_PATH_MAX_BYTES;
+use crate::mcp::bounds::BODY_MAX_BYTES;
 use crate::mcp::{self, HttpConfig, McpDeps};
-use crate::web;
+use crate::web::{self, Front, Hosts, Origins};
 
 /// File in the state folder that names the socket.
 const SOCKET_FILE: &str = "socket.addr";
@@ -45,6 +46,7 @@ fn read_line(path: &Path) -> Option<String> {
 pub struct Endpoints {
     socket: PathBuf,
     http: Option<SocketAddr>,
+    tls: bool,
     tasks: Vec<JoinHandle<io::Result<()>>>,
 }
 
@@ -61,6 +63,7 @@ impl Endpoints {
         let listener = bind_socket(&socket)?;
         let mut tasks = vec![tokio::spawn(mcp::serve_unix(listener, deps.clone(), stop.clone()))];
         let mut http = None;
+        let mut tls = false;
         if config.http.enabled {
             let chosen = loaded
                 .provenance
@@ -68,12 +71,23 @@ impl Endpoints {
                 .any(|s| s.key == "http.bind" && s.source != Source::Default);
             let listener = bind_http(config.http.bind, chosen).await?;
             http = Some(listener.local_addr().context("the HTTP listener has no address")?);
-            let settings = HttpConfig { allowed_origins: config.http.allowed_origins.clone() };
+            let serving = exposure::serving(config)?;
+            tls = serving.certificate.is_some();
+            let hosts = Hosts::new(config.http.bind, &config.serve.allowed_hosts);
+            let names = hosts.list();
+            let settings = HttpConfig {
+                allowed_origins: config.http.allowed_origins.clone(),
+                any_host: names.is_empty(),
+                allowed_hosts: names,
+            };
             let router = mcp::http_router(deps, settings, stop.clone());
             let router = web::guarded(router, web::Guard::new(config.access.clone()));
-            tasks.push(tokio::spawn(mcp::serve_http(listener, router, stop.clone())));
+            let front = Front::new(hosts, Origins::new(&config.http.allowed_origins))
+                .with_bodies(mcp::HTTP_PATH, BODY_MAX_BYTES);
+            let router = web::fronted(router, front);
+            tasks.push(tokio::spawn(web::serve(listener, router, serving, stop.clone())));
         }
-        let endpoints = Endpoints { socket, http, tasks };
+        let endpoints = Endpoints { socket, http, tls, tasks };
         endpoints.record(&config.paths.state_dir).context("cannot write down where we listen")?;
         Ok(endpoints)
     }
@@ -94,7 +108,10 @@ impl Endpoints {
     pub fn sentence(&self) -> String {
         let socket = self.socket.display();
         match self.http {
-            Some(address) => format!("MCP at http://{address}/mcp and on {socket}"),
+            Some(address) => {
+                let scheme = if self.tls { "https" } else { "http" };
+                format!("MCP at {scheme}://{address}/mcp and on {socket}")
+            }
             None => format!("MCP on {socket}"),
         }
     }

@@ -117,8 +117,9 @@ async fn daemon_state(visit: &Visit<'_>, found: &mut Findings) {
     let holder = InstanceLock::holder(state_dir);
     match (Client::connect(&visit.socket).await, holder) {
         (Ok(_), Some(pid)) => {
+            let scheme = if visit.config.serve.tls_cert.is_some() { "https" } else { "http" };
             let http = daemon::recorded_http(state_dir)
-                .map(|a| format!(", http://{a}/mcp"))
+                .map(|a| format!(", {scheme}://{a}/mcp"))
                 .unwrap_or_default();
             found.ok(
                 "daemon",

@@ -1,6 +1,7 @@
 //! Addresses of resources, of every family, and which changes they show.
 
 use crate::changes::Changed;
+use crate::mcp::bounds::URI_MAX_BYTES;
 use crate::mcp::runs::resources::RunUri;
 use crate::mcp::steps::uri::StepUri;
 use crate::mcp::writing::uri::WritingUri;
@@ -22,6 +23,10 @@ impl Address {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Address, String> {
+        if text.len() > URI_MAX_BYTES {
+            let bytes = text.len();
+            return Err(format!("it has {bytes} bytes, and an address at most {URI_MAX_BYTES}"));
+        }
         if let Some(address) = StepUri::parse(text) {
             return address.map(Address::Step);
         }

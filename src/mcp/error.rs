@@ -9,6 +9,8 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::args::clip;
+use super::bounds::URI_MAX_BYTES;
 use crate::runs::RunsError;
 
 /// A refusal or failure as tools tell it.
@@ -118,6 +120,8 @@ pub fn resource_error(uri: &str, error: RunsError) -> ErrorData {
 /// Nothing is at this address.
 #[must_use]
 pub fn resource_not_found(uri: &str, why: &str) -> ErrorData {
+    // An address that is none because of its length is not sent back.
+    let uri = if uri.len() > URI_MAX_BYTES { clip(uri) } else { uri.to_owned() };
     ErrorData::resource_not_found(format!("Resource not found: {why}"), Some(json!({ "uri": uri })))
 }
 

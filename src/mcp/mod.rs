@@ -18,7 +18,8 @@ pub mod steps;
 pub mod subscriptions;
 pub mod tools;
 pub mod transport;
+pub mod weight;
 pub mod writing;
 
 pub use server::{AdwServer, McpDeps};
-pub use transport::{HttpConfig, bridge, http_router, http_router_of, serve_http, serve_unix};
+pub use transport::{HTTP_PATH, HttpConfig, bridge, http_router, http_router_of, serve_unix};

@@ -1,11 +1,11 @@
-//! The roads in: streamable HTTP on loopback, the unix socket, and the byte pipe of `adwd stdio`.
+//! The roads in: streamable HTTP as a router, the unix socket, and the byte pipe of `adwd stdio`.
 
 use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, to_bytes};
@@ -14,8 +14,8 @@ use axum::http::StatusCode;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use axum::serve::ListenerExt;
 use axum::{Json, Router};
+use futures::StreamExt as _;
 use rmcp::model::{
     ClientNotification, ClientRequest, ErrorCode, ProtocolVersion, ServerConfig, ServerResult,
 };
@@ -27,7 +27,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::unix::OwnedReadHalf;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
@@ -35,16 +35,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::bounds::{
     ACCEPT_PAUSE, BODY_MAX_BYTES, DRAIN, GRACE, HALF_CLOSED, HALF_CLOSED_POLL, MESSAGE_MAX_BYTES,
-    REFUSAL_MAX_BYTES, SSE_KEEP_ALIVE, UNIX_CONNECTIONS_COUNT,
+    MESSAGE_VALUES_COUNT, REFUSAL_MAX_BYTES, SSE_KEEP_ALIVE, UNIX_CONNECTIONS_COUNT,
 };
 use super::server::{AdwServer, McpDeps, after};
+use super::weight::Weight;
 use crate::auth::{Principal, own_uid, peer_is_welcome};
 
 /// Path of the endpoint.
 pub const HTTP_PATH: &str = "/mcp";
 
 /// Pages that may talk to the daemon: those the user's own machine serves.
-const LOOPBACK_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
+const LOOPBACK_ORIGINS: [&str; 6] = [
+    "http://localhost:*",
+    "http://127.0.0.1:*",
+    "http://[::1]:*",
+    "https://localhost:*",
+    "https://127.0.0.1:*",
+    "https://[::1]:*",
+];
 
 /// Names under which a loopback server is addressed; any other was rebound by somebody's DNS.
 const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -57,6 +65,10 @@ const NO_MESSAGE: &[u8] = b"fail to deserialize request body ";
 pub struct HttpConfig {
     /// Origins of web pages that may call, beside those on loopback.
     pub allowed_origins: Vec<String>,
+    /// Names by which the endpoint may be addressed, beside those of loopback.
+    pub allowed_hosts: Vec<String>,
+    /// Whether every name is one.
+    pub any_host: bool,
 }
 
 /// The endpoint as a router; must be called inside the runtime. Requests must carry the
@@ -86,12 +98,17 @@ pub fn http_router_of<H: ServerHandler>(
         ended.cancel();
     });
     let origins = LOOPBACK_ORIGINS.iter().map(|o| (*o).to_owned()).chain(cfg.allowed_origins);
+    let own_hosts = LOOPBACK_HOSTS.iter().map(|host| (*host).to_owned());
+    let hosts: Vec<String> = match cfg.any_host {
+        true => Vec::new(),
+        false => own_hosts.chain(cfg.allowed_hosts).collect(),
+    };
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
         .with_sse_retry(None)
         .with_sse_keep_alive(Some(SSE_KEEP_ALIVE))
-        .with_allowed_hosts(LOOPBACK_HOSTS)
+        .with_allowed_hosts(hosts)
         .with_allowed_origins(origins)
         .with_max_request_body_bytes(BODY_MAX_BYTES)
         .with_cancellation_token(hard);
@@ -105,10 +122,40 @@ pub fn http_router_of<H: ServerHandler>(
             };
             // A service of its own, because rmcp asks for its handler without naming the request.
             let make = move || Ok(handler(&principal));
-            StreamableHttpService::new(make, sessions, config).handle(request).await.into_response()
+            let heavy = Arc::new(AtomicBool::new(false));
+            let request = weighed(request, heavy.clone());
+            let service = StreamableHttpService::new(make, sessions, config);
+            let response = service.handle(request).await.into_response();
+            if heavy.load(Ordering::Acquire) { too_heavy() } else { response }
         }
     };
     Router::new().route(HTTP_PATH, any(endpoint)).layer(map_response(told_as_json_rpc))
+}
+
+/// The request with a body that ends, and says so in `heavy`, where it holds too many values.
+fn weighed(request: Request, heavy: Arc<AtomicBool>) -> Request {
+    request.map(|body| {
+        let mut weight = Weight::default();
+        Body::from_stream(body.into_data_stream().map(move |piece| {
+            let piece = piece?;
+            if weight.add(&piece) {
+                return Ok(piece);
+            }
+            heavy.store(true, Ordering::Release);
+            Err(axum::Error::new(io::Error::from(io::ErrorKind::InvalidData)))
+        }))
+    })
+}
+
+fn too_heavy() -> Response {
+    let why = format!("a message holds at most {MESSAGE_VALUES_COUNT} values");
+    no_message(ErrorCode::INVALID_REQUEST, &format!("Invalid request: {why}"))
+}
+
+fn no_message(code: ErrorCode, message: &str) -> Response {
+    let error = json!({ "code": code, "message": message });
+    let body = Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }));
+    (StatusCode::BAD_REQUEST, body).into_response()
 }
 
 /// A body that is no message, answered as JSON-RPC wants it: 400 with an error of a null id. rmcp
@@ -130,30 +177,7 @@ async fn told_as_json_rpc(response: Response) -> Response {
         true => (ErrorCode::PARSE_ERROR, "Parse error"),
         false => (ErrorCode::INVALID_REQUEST, "Invalid request"),
     };
-    let error = json!({ "code": code, "message": format!("{message}: {}", why.trim()) });
-    let body = Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }));
-    (StatusCode::BAD_REQUEST, body).into_response()
-}
-
-/// Serves a router until `ct`, then until the last reply is out or the drain time is over.
-pub async fn serve_http(
-    listener: TcpListener,
-    router: Router,
-    ct: CancellationToken,
-) -> io::Result<()> {
-    // With Nagle's algorithm every event of a stream waits for a delayed ACK, some 40 ms.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY cannot be set");
-        }
-    });
-    let soft = ct.clone();
-    let serve =
-        axum::serve(listener, router).with_graceful_shutdown(async move { soft.cancelled().await });
-    tokio::select! {
-        served = async { serve.await } => served,
-        () = after(&ct, GRACE + DRAIN + GRACE) => Ok(()),
-    }
+    no_message(code, &format!("{message}: {}", why.trim()))
 }
 
 /// Serves the unix socket until `ct`: newline-framed JSON-RPC, one handler a connection.
@@ -300,12 +324,13 @@ impl Service<RoleServer> for Counted {
 struct Lingering {
     read: OwnedReadHalf,
     busy: Arc<AtomicUsize>,
+    weight: Weight,
     ended: Option<(Pin<Box<Sleep>>, Instant)>,
 }
 
 impl Lingering {
     fn new(read: OwnedReadHalf, busy: Arc<AtomicUsize>) -> Lingering {
-        Lingering { read, busy, ended: None }
+        Lingering { read, busy, weight: Weight::default(), ended: None }
     }
 
     fn peer_is_gone(&self, cx: &mut Context<'_>) -> bool {
@@ -329,6 +354,11 @@ impl AsyncRead for Lingering {
                 Poll::Ready(Ok(())) if buf.filled().len() == before => {
                     let until = Instant::now() + HALF_CLOSED;
                     self.ended = Some((Box::pin(tokio::time::sleep(HALF_CLOSED_POLL)), until));
+                }
+                Poll::Ready(Ok(())) if !self.weight.add_lines(&buf.filled()[before..]) => {
+                    let max = MESSAGE_VALUES_COUNT;
+                    tracing::warn!(max, "a message on the socket holds too many values; closed");
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
                 }
                 other => return other,
             }

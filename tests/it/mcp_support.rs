@@ -11,10 +11,11 @@ use adwd::config::{
 };
 use adwd::db::Db;
 use adwd::ids::{OsRng, ProjectName};
-use adwd::mcp::{HttpConfig, McpDeps, http_router, serve_http, serve_unix};
+use adwd::mcp::bounds::BODY_MAX_BYTES;
+use adwd::mcp::{HTTP_PATH, HttpConfig, McpDeps, http_router, serve_unix};
 use adwd::runs::{Runs, RunsDeps};
 use adwd::steps::{Library, LibraryDeps, Steps, StepsDeps};
-use adwd::web::{Guard, guarded};
+use adwd::web::{Front, Guard, Hosts, Origins, Serving, fronted, guarded, serve};
 use adwd::writing::{Writing, WritingDeps};
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation,
@@ -184,13 +185,16 @@ impl World {
             clock: Arc::new(SystemClock),
         };
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/mcp", http.local_addr().unwrap());
+        let bind = http.local_addr().unwrap();
+        let url = format!("http://{bind}/mcp");
         let socket = dir.path().join("s");
         let unix = UnixListener::bind(&socket).unwrap();
         let router = http_router(deps.clone(), HttpConfig::default(), stop.clone());
         let router = guarded(router, Guard::new(options.access));
+        let front = Front::new(Hosts::new(bind, &[]), Origins::default());
+        let router = fronted(router, front.with_bodies(HTTP_PATH, BODY_MAX_BYTES));
         let served = vec![
-            tokio::spawn(serve_http(http, router, stop.clone())),
+            tokio::spawn(serve(http, router, Serving::default(), stop.clone())),
             tokio::spawn(serve_unix(unix, deps, stop.clone())),
         ];
         World { url, socket, stop, changes, served, steps, content, _dir: dir }

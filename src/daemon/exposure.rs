@@ -1,0 +1,133 @@
+//! Who could reach the HTTP endpoint, and whether that is safe: decided before anything listens.
+//!
+//! The endpoint starts programs that spend money and push code. So an address that other machines
+//! reach is refused unless keys cannot be read on the way (TLS, or a proxy that has it) and there is
+//! a way to prove who one is.
+
+use anyhow::bail;
+
+use crate::config::Config;
+use crate::db::Db;
+use crate::web::{Certificate, Serving, is_loopback};
+
+/// How one makes a key while the daemon does not start without one.
+const HOW_TO_PROVE: &str = "start it once with --http-bind 127.0.0.1:7117, make a key \
+     (`adwd key create --tier team --name N`), then start it again";
+
+/// Refuses settings under which a stranger could call, with a sentence that says what to do.
+pub async fn check(config: &Config, db: &Db) -> anyhow::Result<()> {
+    if !config.http.enabled {
+        return Ok(());
+    }
+    if let Some(problem) = problem(config) {
+        bail!("{problem}");
+    }
+    let nobody_is_anonymous = is_exposed(config) || config.serve.behind_proxy;
+    if !nobody_is_anonymous || somebody_can_prove_themselves(config, db).await? {
+        return Ok(());
+    }
+    if is_exposed(config) {
+        bail!(
+            "http.bind = {} is reached from other machines, and nobody could prove who they are: {HOW_TO_PROVE}",
+            config.http.bind
+        );
+    }
+    tracing::warn!(
+        "behind a proxy nobody is anonymous and there is no key: HTTP refuses everybody"
+    );
+    Ok(())
+}
+
+/// What is wrong with the settings alone.
+fn problem(config: &Config) -> Option<String> {
+    let serve = &config.serve;
+    match (&serve.tls_cert, &serve.tls_key) {
+        (Some(_), None) => {
+            return Some("http.tls_cert is set and http.tls_key is not: TLS needs both".to_owned());
+        }
+        (None, Some(_)) => {
+            return Some("http.tls_key is set and http.tls_cert is not: TLS needs both".to_owned());
+        }
+        _ => {}
+    }
+    if !is_exposed(config) || serve.tls_cert.is_some() || serve.behind_proxy {
+        return None;
+    }
+    Some(format!(
+        "http.bind = {} is reached from other machines, where keys could be read on the way: set \
+         http.tls_cert and http.tls_key, or http.behind_proxy = true where a proxy of yours has the \
+         certificate, or bind 127.0.0.1",
+        config.http.bind
+    ))
+}
+
+/// Whether other machines reach the address.
+fn is_exposed(config: &Config) -> bool {
+    !is_loopback(config.http.bind.ip())
+}
+
+/// Whether there is a key that is good, or an issuer whose tokens are believed.
+///
+/// Nothing gives out keys yet, so nobody can.
+async fn somebody_can_prove_themselves(_config: &Config, _db: &Db) -> anyhow::Result<bool> {
+    Ok(false)
+}
+
+/// How the listener is served; reads the certificate.
+pub fn serving(config: &Config) -> anyhow::Result<Serving> {
+    let mut serving = Serving::default();
+    if let (Some(cert), Some(key)) = (&config.serve.tls_cert, &config.serve.tls_key) {
+        serving.certificate = Some(Certificate::open(cert.clone(), key.clone())?);
+    }
+    Ok(if config.serve.behind_proxy { serving.behind_proxy() } else { serving })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(bind: &str) -> Config {
+        let mut config = Config::default();
+        config.http.bind = bind.parse().unwrap();
+        config
+    }
+
+    async fn checked(config: &Config) -> Result<(), String> {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("db").display());
+        let db = Db::open(&url).await.unwrap();
+        db.migrate(&crate::clock::SystemClock).await.unwrap();
+        let checked = check(config, &db).await;
+        db.close().await;
+        checked.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn loopback_needs_nothing() {
+        for bind in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            checked(&config(bind)).await.unwrap();
+        }
+        let mut proxied = config("127.0.0.1:1");
+        proxied.serve.behind_proxy = true;
+        checked(&proxied).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_others_reach_needs_tls_or_a_proxy_and_keys() {
+        for bind in ["0.0.0.0:7117", "[::]:7117", "192.0.2.1:7117", "[2001:db8::1]:7117"] {
+            let mut config = config(bind);
+            let error = checked(&config).await.unwrap_err();
+            assert!(error.contains(bind) && error.contains("http.tls_cert and http.tls_key"));
+            config.serve.behind_proxy = true;
+            let error = checked(&config).await.unwrap_err();
+            assert!(error.contains("adwd key create --tier team"), "{error}");
+            config.serve.behind_proxy = false;
+            config.serve.tls_cert = Some("/c.pem".into());
+            assert!(checked(&config).await.unwrap_err().contains("http.tls_key is not"));
+            config.serve.tls_key = Some("/k.pem".into());
+            assert!(checked(&config).await.unwrap_err().contains("adwd key create"));
+            config.http.enabled = false;
+            checked(&config).await.unwrap();
+        }
+    }
+}
