@@ -68,9 +68,13 @@ impl Endpoints {
                 .any(|s| s.key == "http.bind" && s.source != Source::Default);
             let listener = bind_http(config.http.bind, chosen).await?;
             http = Some(listener.local_addr().context("the HTTP listener has no address")?);
-            let settings = HttpConfig { allowed_origins: config.http.allowed_origins.clone() };
+            let settings = HttpConfig {
+                allowed_origins: config.http.allowed_origins.clone(),
+                allowed_hosts: config.access.public_host().into_iter().collect(),
+            };
+            let guard = web::Guard::new(deps.access.clone(), config.serve.behind_proxy);
             let router = mcp::http_router(deps, settings, stop.clone());
-            let router = web::guarded(router, web::Guard::new(config.access.clone()));
+            let router = web::guarded(router, guard);
             tasks.push(tokio::spawn(mcp::serve_http(listener, router, stop.clone())));
         }
         let endpoints = Endpoints { socket, http, tasks };

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -57,6 +58,8 @@ const NO_MESSAGE: &[u8] = b"fail to deserialize request body ";
 pub struct HttpConfig {
     /// Origins of web pages that may call, beside those on loopback.
     pub allowed_origins: Vec<String>,
+    /// Names under which the endpoint is addressed, beside those of loopback: `adwd.example`.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// The endpoint as a router; must be called inside the runtime. Requests must carry the
@@ -85,13 +88,14 @@ pub fn http_router_of<H: ServerHandler>(
         after(&ct, GRACE + DRAIN).await;
         ended.cancel();
     });
+    let hosts = LOOPBACK_HOSTS.iter().map(|h| (*h).to_owned()).chain(cfg.allowed_hosts);
     let origins = LOOPBACK_ORIGINS.iter().map(|o| (*o).to_owned()).chain(cfg.allowed_origins);
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
         .with_sse_retry(None)
         .with_sse_keep_alive(Some(SSE_KEEP_ALIVE))
-        .with_allowed_hosts(LOOPBACK_HOSTS)
+        .with_allowed_hosts(hosts)
         .with_allowed_origins(origins)
         .with_max_request_body_bytes(BODY_MAX_BYTES)
         .with_cancellation_token(hard);
@@ -148,6 +152,8 @@ pub async fn serve_http(
         }
     });
     let soft = ct.clone();
+    // The guard asks who the peer is.
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let serve =
         axum::serve(listener, router).with_graceful_shutdown(async move { soft.cancelled().await });
     tokio::select! {
