@@ -4,10 +4,25 @@
 //! signed token), never from anything the request claims. What a principal may do is one table,
 //! [`Tier::allows`]; whose runs it may see is its [`Scope`].
 
+mod access;
+mod error;
+mod issuer;
+pub mod jwt;
+pub mod keys;
+mod pepper;
+pub mod store;
+pub mod throttle;
+mod view;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nix::unistd::Uid;
+
+pub use access::{Access, AccessDeps, Identity};
+pub use error::{AccessError, Denied};
+pub use pepper::PEPPER_FILE;
+pub use view::{KeyList, KeyView, NewKey, ShownKey};
 
 /// The road a request came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -177,6 +192,18 @@ impl Principal {
     pub fn allows(&self, action: Action) -> bool {
         self.tier.allows(action)
     }
+}
+
+/// An error with all its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
 }
 
 /// The uid this process acts as.

@@ -8,6 +8,7 @@ mod clean;
 mod content;
 mod control;
 pub mod fail;
+mod key;
 pub mod link;
 pub mod place;
 mod project;
@@ -149,6 +150,7 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Resume(given) => runs::resume(&cx, given).await,
         Command::Wait(given) => watch::command(&cx, given).await,
         Command::Project(given) => project::command(&cx, given).await,
+        Command::Key(given) => key::command(&cx, given).await,
         Command::Clean(given) => clean::command(&cx, given).await,
         Command::Workflow(given) => workflow::command(&cx, given).await,
         Command::Writing(given) => writing::command(&cx, given).await,

@@ -23,6 +23,7 @@ use sd_notify::NotifyState;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::{Access, AccessDeps};
 use crate::automation;
 use crate::changes::Changes;
 use crate::clock::SystemClock;
@@ -135,7 +136,8 @@ impl Daemon {
         status("opening the database");
         let db = Db::open(&config.paths.database_url).await?;
         db.migrate(&SystemClock).await?;
-        exposure::check(&config, &db).await?;
+        let access = open_access(&config, &db).await?;
+        exposure::check(&config, &access).await?;
         let automation = automation::materialise(state_dir)?;
         status("looking at the runs of before");
         let stop = CancellationToken::new();
@@ -174,6 +176,7 @@ impl Daemon {
             runs: runs.clone(),
             steps,
             writing,
+            access,
             trigger_tools_enabled: config.tools.triggers,
             tool_names: config.tool_names,
             version: env!("CARGO_PKG_VERSION"),
@@ -245,6 +248,24 @@ async fn ended(name: &str, task: JoinHandle<()>) {
     if tokio::time::timeout(limit, task).await.is_err() {
         tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "{name} did not end in time");
     }
+}
+
+/// Keys and tokens. Settings that would let strangers in keep the daemon from starting.
+async fn open_access(config: &Config, db: &Db) -> anyhow::Result<Access> {
+    for found in config.access.contradictions() {
+        if found.fatal {
+            bail!("{}; {}", found.problem, found.mend);
+        }
+        tracing::warn!(mend = %found.mend, "{}", found.problem);
+    }
+    let deps = AccessDeps {
+        db: db.clone(),
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(OsRng),
+        state_dir: config.paths.state_dir.clone(),
+        config: config.access.clone(),
+    };
+    Access::open(deps).await.context("cannot open the keys of callers")
 }
 
 /// Step workflows: the content that the program carries and the user's folders, and the engine.

@@ -392,3 +392,61 @@ pub const HTTP_DRAIN_MS: u64 = 2_600;
 pub const HTTP_CERTIFICATE_LOOK_MS: u64 = 60_000;
 /// The file of a certificate, with its chain, or of a key.
 pub const HTTP_PEM_BYTES: u64 = 1 << 20;
+// Access.
+
+/// A key's name.
+pub const ACCESS_NAME_CHARS: usize = 100;
+/// Projects that one key is bound to.
+pub const ACCESS_PROJECTS_COUNT: usize = 100;
+/// Keys that are good, and keys in one list.
+pub const ACCESS_KEYS_COUNT: i64 = 1_000;
+/// A key that has not been good for so long is forgotten when the next one is made.
+pub const ACCESS_KEEP_MS: i64 = 400 * 24 * 3_600_000;
+/// Longest life of a key that has an end, and of a secret after its rotation.
+pub const ACCESS_LIFE_MS: i64 = 100 * 365 * 24 * 3_600_000;
+/// See [`ACCESS_LIFE_MS`].
+pub const ACCESS_GRACE_MS: i64 = 30 * 24 * 3_600_000;
+/// Calls an hour that a key may be given as its own.
+pub const ACCESS_HOURLY_COUNT: i64 = 1_000_000_000;
+/// What a key may be given to spend in a day.
+pub const ACCESS_DAY_BUDGET_USD: i64 = 1_000_000;
+/// How long a key that was looked up is believed: so soon a revocation by another daemon holds.
+pub const ACCESS_CACHE_MS: u64 = 1_000;
+/// Keys that are believed at once.
+pub const ACCESS_CACHE_COUNT: usize = 1_024;
+/// How often the use of one key is written down.
+pub const ACCESS_TOUCH_MS: i64 = 60_000;
+/// How often the key behind an open stream is looked up again.
+pub const ACCESS_STREAM_CHECK_MS: u64 = 15_000;
+/// The file with what keys are hashed with.
+pub const ACCESS_PEPPER_BYTES: u64 = 1_024;
+/// Bad credentials that an address may show in [`ACCESS_FAILURE_WINDOW_MS`] before it is shut out.
+pub const ACCESS_FAILURES_COUNT: i64 = 10;
+/// See [`ACCESS_FAILURES_COUNT`].
+pub const ACCESS_FAILURE_WINDOW_MS: i64 = 60_000;
+/// How long an address is shut out the first time; it doubles each time.
+pub const ACCESS_BLOCK_MS: i64 = 30_000;
+/// How long at most.
+pub const ACCESS_BLOCK_MAX_MS: i64 = 15 * 60_000;
+/// An address that showed nothing bad for so long begins anew, and is forgotten.
+pub const ACCESS_FORGIVE_MS: i64 = 3_600_000;
+/// Addresses that are remembered.
+pub const ACCESS_ADDRESSES_COUNT: i64 = 10_000;
+/// Bad credentials that one daemon writes down in a second, of all addresses together.
+pub const ACCESS_FAILURE_WRITES_PER_S: u32 = 50;
+/// A bearer token.
+pub const OAUTH_TOKEN_BYTES: usize = 16 * 1024;
+/// The subject of a token.
+pub const OAUTH_SUBJECT_CHARS: usize = 200;
+/// How far the clocks of issuer and daemon may differ.
+pub const OAUTH_LEEWAY_MS: i64 = 60_000;
+/// One request to the issuer.
+pub const OAUTH_FETCH_MS: u64 = 5_000;
+/// One document of the issuer.
+pub const OAUTH_DOCUMENT_BYTES: usize = 256 * 1024;
+/// Keys of the issuer.
+pub const OAUTH_KEYS_COUNT: usize = 100;
+/// How often an unknown key id makes the daemon ask the issuer.
+pub const OAUTH_REFRESH_MS: u64 = 60_000;
+/// The issuer's keys are asked for again at this age.
+pub const OAUTH_KEYS_AGE_MS: u64 = 15 * 60_000;

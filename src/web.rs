@@ -3,9 +3,11 @@
 
 mod certificate;
 mod connection;
+mod denial;
 mod front;
 mod guard;
 mod names;
+mod oauth;
 mod places;
 mod refusal;
 mod serve;

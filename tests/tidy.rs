@@ -38,6 +38,10 @@ const SIBLINGS: &[(&str, &[&str])] = &[
 
 /// Files of the pure cores of the slices, and what they may not name.
 const PURE: &[&str] = &[
+    "auth/jwt.rs",
+    "auth/keys.rs",
+    "auth/throttle.rs",
+    "auth/view.rs",
     "mcp/steps/dialect.rs",
     "mcp/steps/shapes.rs",
     "mcp/steps/uri.rs",

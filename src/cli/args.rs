@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+mod key;
 mod writing;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap_complete::Shell;
 
 use crate::config::Flags;
 
+pub use key::{CreateKey, Key};
 pub use writing::{Export, ExportFormat, ExportTable, Import, Writing};
 
 const EXIT_CODES: &str = "\
@@ -170,6 +172,21 @@ Examples:
   adwd writing export 7 --format csv --output series-7.csv"
     )]
     Writing(Writing),
+    /// Keys of clients over HTTP
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  adwd key create --tier solo --name dashboard --expires 90d
+  adwd key create --tier team --name ci --project shop --json | jq -r .key
+  adwd key list
+  adwd key rotate 3f9a1c2e77b0 --grace 24h
+  adwd key revoke 3f9a1c2e77b0
+
+A client sends it as `Authorization: Bearer KEY`. Where no daemon runs, the database is written
+directly."
+    )]
+    Key(Key),
     /// Remove worktrees of ended runs before their time
     #[command(after_help = "\
 Examples:

@@ -100,9 +100,8 @@ impl From<ClientError> for Fail {
                 let exit = match code.as_str() {
                     "unknown_run" | "unknown_project" | "no_project" | "unknown_phase"
                     | "unknown_workflow" | "unknown_execution" | "unknown_artifact"
-                    | "unknown_agent" | "not_found" | "unknown_book" | "unknown_approval" => {
-                        exit::NOT_FOUND
-                    }
+                    | "unknown_agent" | "not_found" | "unknown_book" | "unknown_approval"
+                    | "unknown_key" => exit::NOT_FOUND,
                     "invalid_argument" | "invalid_arguments" => exit::USAGE,
                     _ => exit::REFUSED,
                 };
@@ -154,6 +153,8 @@ fn in_shell_words(hint: &str) -> String {
         ("list_adw_projects", "`adwd project list`"),
         ("add_adw_project", "`adwd project add`"),
         ("remove_adw_project", "`adwd project remove`"),
+        ("list_access_keys", "`adwd key list`"),
+        ("create_access_key", "`adwd key create`"),
         ("list_active_workflows", "`adwd writing list`"),
         ("get_workflow_state", "`adwd writing status`"),
     ];

@@ -86,6 +86,9 @@ fn check_tables(cx: &Cx) -> Result<(), Fail> {
             ),
         }
     }
+    problems.extend(
+        config.access.contradictions().into_iter().map(|c| format!("{}; {}", c.problem, c.mend)),
+    );
     for content in config.contents.iter().filter(|content| !content.path.is_dir()) {
         problems.push(format!("content: {} is no folder", content.path.display()));
     }

@@ -6,8 +6,8 @@
 
 use anyhow::bail;
 
+use crate::auth::Access;
 use crate::config::Config;
-use crate::db::Db;
 use crate::web::{Certificate, Serving, is_loopback};
 
 /// How one makes a key while the daemon does not start without one.
@@ -15,7 +15,7 @@ const HOW_TO_PROVE: &str = "start it once with --http-bind 127.0.0.1:7117, make 
      (`adwd key create --tier team --name N`), then start it again";
 
 /// Refuses settings under which a stranger could call, with a sentence that says what to do.
-pub async fn check(config: &Config, db: &Db) -> anyhow::Result<()> {
+pub async fn check(config: &Config, access: &Access) -> anyhow::Result<()> {
     if !config.http.enabled {
         return Ok(());
     }
@@ -23,7 +23,8 @@ pub async fn check(config: &Config, db: &Db) -> anyhow::Result<()> {
         bail!("{problem}");
     }
     let nobody_is_anonymous = is_exposed(config) || config.serve.behind_proxy;
-    if !nobody_is_anonymous || somebody_can_prove_themselves(config, db).await? {
+    let by_token = config.access.oauth.issuer.is_some();
+    if !nobody_is_anonymous || by_token || access.has_good_keys().await? {
         return Ok(());
     }
     if is_exposed(config) {
@@ -64,13 +65,6 @@ fn problem(config: &Config) -> Option<String> {
 /// Whether other machines reach the address.
 fn is_exposed(config: &Config) -> bool {
     !is_loopback(config.http.bind.ip())
-}
-
-/// Whether there is a key that is good, or an issuer whose tokens are believed.
-///
-/// Nothing gives out keys yet, so nobody can.
-async fn somebody_can_prove_themselves(_config: &Config, _db: &Db) -> anyhow::Result<bool> {
-    Ok(false)
 }
 
 /// How the listener is served; reads the certificate.

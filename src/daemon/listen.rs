@@ -73,15 +73,19 @@ impl Endpoints {
             http = Some(listener.local_addr().context("the HTTP listener has no address")?);
             let serving = exposure::serving(config)?;
             tls = serving.certificate.is_some();
-            let hosts = Hosts::new(config.http.bind, &config.serve.allowed_hosts);
+            let public = config.access.public_host();
+            let allowed: Vec<String> =
+                config.serve.allowed_hosts.iter().cloned().chain(public).collect();
+            let hosts = Hosts::new(config.http.bind, &allowed);
             let names = hosts.list();
             let settings = HttpConfig {
                 allowed_origins: config.http.allowed_origins.clone(),
                 any_host: names.is_empty(),
                 allowed_hosts: names,
             };
+            let guard = web::Guard::new(deps.access.clone(), config.serve.behind_proxy);
             let router = mcp::http_router(deps, settings, stop.clone());
-            let router = web::guarded(router, web::Guard::new(config.access.clone()));
+            let router = web::guarded(router, guard);
             let front = Front::new(hosts, Origins::new(&config.http.allowed_origins))
                 .with_bodies(mcp::HTTP_PATH, BODY_MAX_BYTES);
             let router = web::fronted(router, front);

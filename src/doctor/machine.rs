@@ -48,6 +48,7 @@ pub(super) async fn examine(visit: &Visit<'_>, found: &mut Findings, tell: &dyn 
     systemd(found, visit.env);
     cgroup(found);
     content(found, visit.config);
+    access(found, visit.config);
     clock(found, SystemClock.now());
 }
 
@@ -77,6 +78,22 @@ fn content(found: &mut Findings, config: &Config) {
                 format!("{place}: {count} problems; what they are in cannot be used"),
                 format!("`adwd content check {place}` names them by file and line"),
             ),
+        }
+    }
+}
+
+/// Settings about callers that do not go together.
+fn access(found: &mut Findings, config: &Config) {
+    let wrong = config.access.contradictions();
+    if wrong.is_empty() {
+        let oauth = config.access.oauth.issuer.as_deref();
+        let who = oauth.map_or_else(String::new, |issuer| format!(" and tokens of {issuer}"));
+        found.ok("access", format!("callers over HTTP: keys{who}"));
+    }
+    for one in wrong {
+        match one.fatal {
+            true => found.fail("access", one.problem, one.mend),
+            false => found.warn("access", one.problem, one.mend),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Only this folder names rmcp's server. Below it nobody knows MCP; what is here knows neither
 //! SQL nor processes, only the handles of the slices and plain data.
 
+pub mod access;
 pub mod address;
 pub mod args;
 pub mod bounds;

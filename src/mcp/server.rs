@@ -23,8 +23,8 @@ use super::error::ToolError;
 use super::runs::tasks;
 use super::subscriptions::{Watched, acceptable, pump};
 use super::tools::{self, Catalogue, Effect, Family, ToolDef};
-use super::{completion, prompts, resources, runs, steps, writing};
-use crate::auth::{Action, Principal, Transport};
+use super::{access, completion, prompts, resources, runs, steps, writing};
+use crate::auth::{Access, Action, Principal, Transport};
 use crate::clock::Clock;
 use crate::config::ToolNames;
 use crate::runs::Runs;
@@ -40,6 +40,8 @@ pub struct McpDeps {
     pub steps: Steps,
     /// The writing slice.
     pub writing: Writing,
+    /// Keys.
+    pub access: Access,
     /// Whether the tools that start runs are offered at all.
     pub trigger_tools_enabled: bool,
     /// Under which names tools with an alias are listed.
@@ -127,6 +129,10 @@ impl AdwServer {
 
     pub(super) fn writing(&self) -> &Writing {
         &self.shared.deps.writing
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.shared.deps.access
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
@@ -303,6 +309,7 @@ impl ServerHandler for AdwServer {
                     return Ok(steps::calls::call(self.steps(), def, arguments).await.into());
                 }
                 Family::Writing => writing::calls::call(self, def, &request, &context).await,
+                Family::Access => access::calls::call(self, def, &request).await,
             },
             Err(Refused::Tool(error)) => Err(error),
             Err(Refused::Protocol(error)) => return Err(error),

@@ -17,8 +17,11 @@ static VALUES: RwLock<Vec<String>> = RwLock::new(Vec::new());
 /// Secrets that can be told by their form. Group `keep` stays, the rest of the match is masked.
 static FORMS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(concat!(
-        // Keys of this program (`adwd_<tier>_<id>_<secret>`), model vendors, forges, clouds.
-        r"(?P<key>\badwd_[A-Za-z0-9]+_[A-Za-z0-9]+_[A-Za-z0-9]+",
+        // Keys of this program (`adwd_<tier>_<id>_<secret>`), whatever stands before them and also
+        // where they are cut off; model vendors, forges, clouds, signed tokens.
+        r"(?P<key>(?i:adwd_(?:free|solo|team|enterprise|admin|owner)_[0-9a-f]{4,}_[0-9a-f]+)",
+        r"|\badwd_[A-Za-z0-9]+_[A-Za-z0-9]+_[A-Za-z0-9]+",
+        r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?",
         r"|\bsk-[A-Za-z0-9_-]{8,}",
         r"|\bgh[pousr]_[A-Za-z0-9]{8,}",
         r"|\bgithub_pat_[A-Za-z0-9_]{8,}",
@@ -118,6 +121,10 @@ mod tests {
     fn secrets_of_known_form_are_masked() {
         for (text, expected) in [
             ("key adwd_admin_ab12_zz99yy is", "key *** is"),
+            ("x=my_adwd_team_3f9a1c2e77b0_0123456789abcdef!", "x=my_***!"),
+            ("{\"name\":\"adwd_solo_3f9a1c2e77b0_01", "{\"name\":\"***"),
+            ("ADWD_TEAM_3F9A1C2E77B0_0123456789ABCDEF", "***"),
+            ("token eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln ends", "token *** ends"),
             ("sk-ant-api03-abcdefghij", "***"),
             ("ghp_abcdefghij0123456789", "***"),
             ("github_pat_11ABCDEFG_xyz012", "***"),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use adwd::auth::{Access, AccessDeps};
 use adwd::changes::Changes;
 use adwd::clock::SystemClock;
 use adwd::config::{
@@ -175,10 +176,20 @@ impl World {
             changes: changes.clone(),
             config: WritingConfig::default(),
         });
+        let access = Access::open(AccessDeps {
+            db: db.clone(),
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(OsRng),
+            state_dir: dir.path().to_path_buf(),
+            config: options.access,
+        });
+        let access = access.await.unwrap();
+        let guard = Guard::new(access.clone(), false);
         let deps = McpDeps {
             runs,
             steps: steps.clone(),
             writing,
+            access,
             trigger_tools_enabled: options.trigger_tools_enabled,
             tool_names: options.tool_names,
             version: "0.0.0-test",
@@ -190,7 +201,7 @@ impl World {
         let socket = dir.path().join("s");
         let unix = UnixListener::bind(&socket).unwrap();
         let router = http_router(deps.clone(), HttpConfig::default(), stop.clone());
-        let router = guarded(router, Guard::new(options.access));
+        let router = guarded(router, guard);
         let front = Front::new(Hosts::new(bind, &[]), Origins::default());
         let router = fronted(router, front.with_bodies(HTTP_PATH, BODY_MAX_BYTES));
         let served = vec![
