@@ -173,6 +173,7 @@ impl Daemon {
             steps,
             writing,
             trigger_tools_enabled: config.tools.triggers,
+            toolsets: config.tools.toolsets.clone(),
             tool_names: config.tool_names,
             version: env!("CARGO_PKG_VERSION"),
             clock: Arc::new(SystemClock),

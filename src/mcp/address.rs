@@ -1,6 +1,7 @@
 //! Addresses of resources, of every family, and which changes they show.
 
 use crate::changes::Changed;
+use crate::config::Toolset;
 use crate::mcp::runs::resources::RunUri;
 use crate::mcp::steps::uri::StepUri;
 use crate::mcp::writing::uri::WritingUri;
@@ -32,6 +33,16 @@ impl Address {
              those that are"
                 .to_owned()
         })
+    }
+
+    /// The set that it is listed with.
+    #[must_use]
+    pub fn toolset(&self) -> Toolset {
+        match self {
+            Address::Run(_) => Toolset::Adw,
+            Address::Step(_) => Toolset::Steps,
+            Address::Writing(_) => Toolset::Writing,
+        }
     }
 
     /// Whether what is read here may be another after such a change.

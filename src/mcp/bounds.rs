@@ -33,6 +33,8 @@ pub const LISTED_SERIES_COUNT: u32 = 20;
 pub const COMPLETION_COUNT: usize = 100;
 /// Resources one connection or stream may watch.
 pub const WATCHED_COUNT: usize = 256;
+/// Runs of which a stream of a bound caller remembers whether they are its own.
+pub const AUDIENCE_COUNT: usize = 1_024;
 /// Streams and waits that may be open at once, over all connections.
 pub const STREAMS_COUNT: usize = 256;
 /// Connections to the unix socket at once.
@@ -40,6 +42,8 @@ pub const UNIX_CONNECTIONS_COUNT: usize = 256;
 /// One message over the socket: an output of a step at its bound (4 MiB) fits with its escapes, and
 /// one beyond it is refused by name and not by a torn connection.
 pub const MESSAGE_MAX_BYTES: usize = 12 << 20;
+/// The line by which `adwd stdio` introduces a connection.
+pub const HELLO_MAX_BYTES: usize = 512;
 /// One request body over HTTP.
 pub const BODY_MAX_BYTES: usize = MESSAGE_MAX_BYTES;
 /// The text of a refusal by the HTTP library, put into other words.

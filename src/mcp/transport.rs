@@ -1,5 +1,6 @@
 //! The roads in: streamable HTTP on loopback, the unix socket, and the byte pipe of `adwd stdio`.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -24,7 +25,7 @@ use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -37,7 +38,9 @@ use super::bounds::{
     ACCEPT_PAUSE, BODY_MAX_BYTES, DRAIN, GRACE, HALF_CLOSED, HALF_CLOSED_POLL, MESSAGE_MAX_BYTES,
     REFUSAL_MAX_BYTES, SSE_KEEP_ALIVE, UNIX_CONNECTIONS_COUNT,
 };
+use super::greeting::{self, Greeting};
 use super::server::{AdwServer, McpDeps, after};
+use super::shown::Hello;
 use crate::auth::{Principal, own_uid, peer_is_welcome};
 
 /// Path of the endpoint.
@@ -63,18 +66,20 @@ pub struct HttpConfig {
 /// [`Principal`] that `web::guarded` puts into their extensions; one without is refused.
 pub fn http_router(deps: McpDeps, cfg: HttpConfig, ct: CancellationToken) -> Router {
     let server = AdwServer::new(deps, ct.clone());
-    let handler =
-        move |principal: &Principal| server.of(principal.clone(), CancellationToken::new());
+    let handler = move |principal: &Principal, hello: Hello| {
+        server.of(principal.clone(), hello, CancellationToken::new())
+    };
     http_router_of(handler, cfg, ct)
 }
 
 /// The same endpoint over any handler: the conformance suite's fixtures are graded on our own
-/// configuration this way. `handler` is asked once for every request.
+/// configuration this way. `handler` is asked once for every request, with what the address says
+/// the client wants to be shown; an address that asks for what is not there is answered 400.
 ///
 /// Every setting here is one that a real client needs: sessions would die with idleness and
 /// restarts, priming events break Gemini CLI, and replies in one JSON body are one write.
 pub fn http_router_of<H: ServerHandler>(
-    handler: impl Fn(&Principal) -> H + Clone + Send + Sync + 'static,
+    handler: impl Fn(&Principal, Hello) -> H + Clone + Send + Sync + 'static,
     cfg: HttpConfig,
     ct: CancellationToken,
 ) -> Router {
@@ -103,8 +108,12 @@ pub fn http_router_of<H: ServerHandler>(
                 tracing::error!("a request reached the endpoint without passing the guard");
                 return StatusCode::UNAUTHORIZED.into_response();
             };
+            let hello = match Hello::of_query(request.uri().query()) {
+                Ok(hello) => hello,
+                Err(why) => return refusal(ErrorCode::INVALID_REQUEST, &why),
+            };
             // A service of its own, because rmcp asks for its handler without naming the request.
-            let make = move || Ok(handler(&principal));
+            let make = move || Ok(handler(&principal, hello.clone()));
             StreamableHttpService::new(make, sessions, config).handle(request).await.into_response()
         }
     };
@@ -130,9 +139,16 @@ async fn told_as_json_rpc(response: Response) -> Response {
         true => (ErrorCode::PARSE_ERROR, "Parse error"),
         false => (ErrorCode::INVALID_REQUEST, "Invalid request"),
     };
-    let error = json!({ "code": code, "message": format!("{message}: {}", why.trim()) });
-    let body = Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }));
-    (StatusCode::BAD_REQUEST, body).into_response()
+    refusal(code, &format!("{message}: {}", why.trim()))
+}
+
+/// 400 with an error that answers no message.
+fn refusal(code: ErrorCode, message: &str) -> Response {
+    (StatusCode::BAD_REQUEST, Json(unasked(code, message))).into_response()
+}
+
+fn unasked(code: ErrorCode, message: &str) -> Value {
+    json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code, "message": message } })
 }
 
 /// Serves a router until `ct`, then until the last reply is out or the drain time is over.
@@ -231,9 +247,23 @@ async fn connection(
     let gone = CancellationToken::new();
     let _gone = gone.clone().drop_guard();
     let busy = Arc::new(AtomicUsize::new(0));
-    let handler = Counted { inner: server.of(principal, gone), busy: busy.clone() };
-    let (read, write) = stream.into_split();
-    let transport = AsyncRwTransport::new_server(Lingering::new(read, busy), write)
+    let (mut read, mut write) = stream.into_split();
+    let greeted = tokio::select! {
+        greeted = greeting::read(&mut read) => greeted,
+        () = hard.cancelled() => return,
+    };
+    let Greeting { hello, rest } = match greeted {
+        Ok(greeting) => greeting,
+        Err(why) => {
+            tracing::warn!(%why, "a connection introduced itself in a way that is not understood");
+            let told = unasked(ErrorCode::INVALID_REQUEST, &why).to_string() + "\n";
+            // Whoever is gone need not be told.
+            let _ = write.write_all(told.as_bytes()).await;
+            return;
+        }
+    };
+    let handler = Counted { inner: server.of(principal, hello, gone), busy: busy.clone() };
+    let transport = AsyncRwTransport::new_server(Lingering::new(rest, read, busy), write)
         .with_max_line_length(MESSAGE_MAX_BYTES);
     // A child: rmcp cancels the token it is given when the connection ends.
     match handler.serve_with_ct(transport, hard.child_token()).await {
@@ -298,14 +328,16 @@ impl Service<RoleServer> for Counted {
 /// `echo … | adwd stdio` is entitled to its answer. A peer that is gone altogether is told apart
 /// from one that only stopped sending, so that its waits end at once.
 struct Lingering {
+    /// What came with the greeting and is not read yet.
+    rest: VecDeque<u8>,
     read: OwnedReadHalf,
     busy: Arc<AtomicUsize>,
     ended: Option<(Pin<Box<Sleep>>, Instant)>,
 }
 
 impl Lingering {
-    fn new(read: OwnedReadHalf, busy: Arc<AtomicUsize>) -> Lingering {
-        Lingering { read, busy, ended: None }
+    fn new(rest: Vec<u8>, read: OwnedReadHalf, busy: Arc<AtomicUsize>) -> Lingering {
+        Lingering { rest: rest.into(), read, busy, ended: None }
     }
 
     fn peer_is_gone(&self, cx: &mut Context<'_>) -> bool {
@@ -323,6 +355,12 @@ impl AsyncRead for Lingering {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.rest.is_empty() {
+            let count = self.rest.len().min(buf.remaining());
+            let bytes: Vec<u8> = self.rest.drain(..count).collect();
+            buf.put_slice(&bytes);
+            return Poll::Ready(Ok(()));
+        }
         if self.ended.is_none() {
             let before = buf.filled().len();
             match Pin::new(&mut self.read).poll_read(cx, buf) {
@@ -350,12 +388,13 @@ impl AsyncRead for Lingering {
     }
 }
 
-/// Carries bytes between a client on stdin and stdout and the daemon's socket.
+/// Carries bytes between a client on stdin and stdout and the daemon's socket, after a line that
+/// says so and what the client is to be shown.
 ///
 /// At the end of `stdin` the socket is half-closed and what the daemon still has to say is
 /// carried out before this returns. It also returns when the daemon closes the connection.
 /// `stdout` carries what the socket sent and nothing else.
-pub async fn bridge<R, W>(socket_path: &Path, stdin: R, stdout: W) -> io::Result<()>
+pub async fn bridge<R, W>(socket_path: &Path, hello: &Hello, stdin: R, stdout: W) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -363,7 +402,11 @@ where
     let (mut from_daemon, mut to_daemon) = UnixStream::connect(socket_path).await?.into_split();
     let (mut stdin, mut stdout) = (stdin, stdout);
     let up = async {
-        let copied = tokio::io::copy(&mut stdin, &mut to_daemon).await;
+        let greeted = to_daemon.write_all(hello.line().as_bytes()).await;
+        let copied = match greeted {
+            Ok(()) => tokio::io::copy(&mut stdin, &mut to_daemon).await,
+            Err(error) => Err(error),
+        };
         // Also after an error: the daemon must learn that nothing more will come.
         let closed = to_daemon.shutdown().await;
         copied.and(closed)

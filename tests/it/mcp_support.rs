@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use adwd::changes::Changes;
 use adwd::clock::SystemClock;
 use adwd::config::{
-    AccessConfig, Config, Flags, ProjectConfig, StepsConfig, ToolNames, WritingConfig,
+    AccessConfig, Config, Flags, ProjectConfig, StepsConfig, ToolNames, Toolsets, WritingConfig,
 };
 use adwd::db::Db;
 use adwd::ids::{OsRng, ProjectName};
@@ -16,6 +16,7 @@ use adwd::runs::{Runs, RunsDeps};
 use adwd::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use adwd::web::{Guard, guarded};
 use adwd::writing::{Writing, WritingDeps};
+use axum::Router;
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation,
     ProgressNotificationParam, ProtocolVersion, ResourceUpdatedNotificationParam,
@@ -121,6 +122,12 @@ pub struct Options {
     pub tool_names: ToolNames,
     /// Who may call over HTTP; everybody may work unless a test is about that.
     pub access: AccessConfig,
+    /// A guard of the test's own, which says whose a request is, in place of the program's.
+    pub guard: Option<fn(Router) -> Router>,
+    /// What a connection is shown that does not choose.
+    pub toolsets: Toolsets,
+    /// Names of the projects that are served.
+    pub projects: &'static [&'static str],
     /// Settings of step workflows; calls are not limited unless a test is about that.
     pub steps: StepsConfig,
 }
@@ -131,6 +138,9 @@ impl Default for Options {
             trigger_tools_enabled: true,
             tool_names: ToolNames::Underscore,
             access: AccessConfig { trust_loopback: true, ..AccessConfig::default() },
+            guard: None,
+            toolsets: Toolsets::default(),
+            projects: &["demo"],
             steps: StepsConfig { rate_limits: false, ..StepsConfig::default() },
         }
     }
@@ -164,7 +174,7 @@ impl World {
         let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
         db.migrate(&SystemClock).await.unwrap();
         let changes = Changes::new();
-        let runs = slice(dir.path(), &db, &changes, stop.clone()).await;
+        let runs = slice(dir.path(), options.projects, &db, &changes, stop.clone()).await;
         let content = dir.path().join("content");
         let steps = workflows(dir.path(), &db, &changes, options.steps, stop.clone()).await;
         let writing = Writing::open(WritingDeps {
@@ -179,6 +189,7 @@ impl World {
             steps: steps.clone(),
             writing,
             trigger_tools_enabled: options.trigger_tools_enabled,
+            toolsets: options.toolsets,
             tool_names: options.tool_names,
             version: "0.0.0-test",
             clock: Arc::new(SystemClock),
@@ -188,7 +199,10 @@ impl World {
         let socket = dir.path().join("s");
         let unix = UnixListener::bind(&socket).unwrap();
         let router = http_router(deps.clone(), HttpConfig::default(), stop.clone());
-        let router = guarded(router, Guard::new(options.access));
+        let router = match options.guard {
+            Some(guard) => guard(router),
+            None => guarded(router, Guard::new(options.access)),
+        };
         let served = vec![
             tokio::spawn(serve_http(http, router, stop.clone())),
             tokio::spawn(serve_unix(unix, deps, stop.clone())),
@@ -201,24 +215,33 @@ impl World {
     }
 
     pub async fn connect(&self, (road, era): (Road, Era), ear: Ear) -> Client {
-        let lifecycle = match era {
-            Era::Legacy => ClientLifecycleMode::Initialize,
-            Era::Modern => ClientLifecycleMode::Discover {
-                preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-            },
-        };
         match road {
-            Road::Http => {
-                let config = StreamableHttpClientTransportConfig::with_uri(self.url.clone());
-                let transport = StreamableHttpClientTransport::from_config(config);
-                ear.serve_with_lifecycle(transport, lifecycle).await.unwrap()
-            }
+            Road::Http => http_client(&self.url, None, era, ear).await,
             Road::Unix => {
                 let stream = UnixStream::connect(&self.socket).await.unwrap();
-                ear.serve_with_lifecycle(stream, lifecycle).await.unwrap()
+                ear.serve_with_lifecycle(stream, lifecycle(era)).await.unwrap()
             }
         }
     }
+}
+
+/// How a client of that era begins.
+pub fn lifecycle(era: Era) -> ClientLifecycleMode {
+    match era {
+        Era::Legacy => ClientLifecycleMode::Initialize,
+        Era::Modern => ClientLifecycleMode::Discover {
+            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+        },
+    }
+}
+
+/// A client over HTTP, with a key or without.
+pub async fn http_client(url: &str, key: Option<&str>, era: Era, ear: Ear) -> Client {
+    adwd::tls::install();
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url.to_owned());
+    config.auth_header = key.map(str::to_owned);
+    let transport = StreamableHttpClientTransport::from_config(config);
+    ear.serve_with_lifecycle(transport, lifecycle(era)).await.unwrap()
 }
 
 /// The content that ships.
@@ -256,10 +279,20 @@ async fn workflows(
     Steps::open(deps).await.unwrap().0
 }
 
-async fn slice(dir: &Path, db: &Db, changes: &Changes, shutdown: CancellationToken) -> Runs {
-    let root = dir.join("repo");
-    git(dir, &["init", "-q", "-b", "main", "repo"]);
-    git(&root, &["commit", "-q", "--allow-empty", "-m", "first"]);
+async fn slice(
+    dir: &Path,
+    projects: &[&str],
+    db: &Db,
+    changes: &Changes,
+    shutdown: CancellationToken,
+) -> Runs {
+    let served = projects.iter().map(|name| {
+        let root = dir.join(format!("repo-{name}"));
+        git(dir, &["init", "-q", "-b", "main", &format!("repo-{name}")]);
+        git(&root, &["commit", "-q", "--allow-empty", "-m", "first"]);
+        ProjectConfig::new(ProjectName::parse(name).unwrap(), root)
+    });
+    let served = served.collect();
     let env: BTreeMap<String, String> = std::env::vars()
         .filter(|(name, _)| name == "PATH")
         .chain([("HOME".to_owned(), dir.display().to_string())])
@@ -267,7 +300,7 @@ async fn slice(dir: &Path, db: &Db, changes: &Changes, shutdown: CancellationTok
     let mut config = Config::load(&Flags::default(), &env).unwrap().config;
     config.limits.max_running = 0;
     config.trigger_timeout_ms = 50;
-    config.projects = vec![ProjectConfig::new(ProjectName::parse("demo").unwrap(), root)];
+    config.projects = served;
     let deps = RunsDeps {
         config: Arc::new(config),
         db: db.clone(),
