@@ -129,6 +129,26 @@ async fn a_trigger_meets_no_run_of_another_project() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn runs_of_a_project_that_is_served_no_more_stay_with_who_is_bound_to_it() {
+    let world = world().await;
+    let owner = world.client((Road::Unix, Era::Modern)).await;
+    let root = repository(world.socket.parent().unwrap(), "old");
+    ok(&owner, "add_adw_project", json!({ "path": root, "name": "old" })).await;
+    let run = json!({ "issue_number": 1, "project": "old" });
+    let run = ok(&owner, "trigger_adw_workflow", run).await;
+    let run = json!({ "adw_id": run["adw_id"] });
+    ok(&owner, "cancel_adw_workflow", run.clone()).await;
+    ok(&owner, "remove_adw_project", json!({ "name": "old" })).await;
+    let client = Who { tier: Tier::Team, projects: &["old"] }.client(&world, Era::Modern).await;
+    assert_eq!(ok(&client, "get_adw_state", run.clone()).await["status"], "cancelled");
+    assert_eq!(ok(&client, "list_adw_workflows", json!({})).await["total"], 1);
+    let error = refused(&client, "trigger_adw_workflow", json!({ "issue_number": 2 })).await;
+    assert_eq!(error["code"], "no_project", "what else is served does not exist for it: {error}");
+    let other = Who::bound(Tier::Team).client(&world, Era::Modern).await;
+    assert_eq!(refused(&other, "get_adw_state", run).await["code"], "unknown_run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lists_counts_and_completions_hold_its_own_alone() {
     let world = world().await;
     let (own, _) = two_runs(&world).await;

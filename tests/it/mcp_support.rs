@@ -279,6 +279,13 @@ async fn workflows(
     Steps::open(deps).await.unwrap().0
 }
 
+/// A repository with one commit.
+pub fn repository(dir: &Path, name: &str) -> PathBuf {
+    git(dir, &["init", "-q", "-b", "main", name]);
+    git(&dir.join(name), &["commit", "-q", "--allow-empty", "-m", "first"]);
+    dir.join(name)
+}
+
 async fn slice(
     dir: &Path,
     projects: &[&str],
@@ -287,9 +294,7 @@ async fn slice(
     shutdown: CancellationToken,
 ) -> Runs {
     let served = projects.iter().map(|name| {
-        let root = dir.join(format!("repo-{name}"));
-        git(dir, &["init", "-q", "-b", "main", &format!("repo-{name}")]);
-        git(&root, &["commit", "-q", "--allow-empty", "-m", "first"]);
+        let root = repository(dir, &format!("repo-{name}"));
         ProjectConfig::new(ProjectName::parse(name).unwrap(), root)
     });
     let served = served.collect();
