@@ -301,8 +301,10 @@ async fn notices_come_of_its_own_runs_alone() {
     ok(&owner, "cancel_adw_workflow", json!({ "adw_id": "ffffffff" })).await;
     let pause = json!({ "execution_id": execution, "action": "pause" });
     ok(&owner, "workflow_control", pause).await;
-    // Longer than the distance of two notices: whatever is due was told.
-    tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+    // Longer than the distance of two notices: whatever is due would be told.
+    let silence = std::time::Duration::from_millis(1_200);
+    let heard = tokio::time::timeout(silence, changes.next()).await;
+    assert!(heard.is_err(), "told of what does not exist for it: {heard:?}");
     ok(&owner, "cancel_adw_workflow", json!({ "adw_id": own })).await;
     let mut heard = Vec::new();
     while heard.len() < 2 {
