@@ -125,9 +125,10 @@ impl Tier {
 }
 
 /// Whose runs a principal may see and touch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
     /// Those of every project, step workflows and series of books.
+    #[default]
     All,
     /// Those of these projects. Nothing else exists for it: step workflows and series of books
     /// belong to no project, so it sees none of them.
@@ -141,6 +142,15 @@ impl Scope {
         match self {
             Scope::All => true,
             Scope::Projects(names) => names.contains(project),
+        }
+    }
+
+    /// The projects that it is bound to; `None` where it is bound to none.
+    #[must_use]
+    pub fn bound_to(&self) -> Option<&BTreeSet<String>> {
+        match self {
+            Scope::All => None,
+            Scope::Projects(names) => Some(names),
         }
     }
 }
@@ -187,10 +197,12 @@ impl Principal {
         }
     }
 
-    /// Whether the principal may do it.
+    /// Whether the principal may do it. One that is bound to projects manages none and makes no
+    /// keys, whatever its tier: either would be a way out of its bounds.
     #[must_use]
     pub fn allows(&self, action: Action) -> bool {
-        self.tier.allows(action)
+        let manages = matches!(action, Action::ManageProjects | Action::ManageKeys);
+        self.tier.allows(action) && !(manages && self.scope.bound_to().is_some())
     }
 }
 
@@ -261,6 +273,15 @@ mod tests {
         let bound = Scope::Projects(Arc::new(BTreeSet::from(["shop".to_owned()])));
         assert!(bound.holds("shop") && !bound.holds("shopping") && !bound.holds(""));
         assert!(Scope::All.holds("anything"));
+        assert_eq!((Scope::default(), Scope::All.bound_to()), (Scope::All, None));
+    }
+
+    #[test]
+    fn what_is_bound_to_projects_manages_nothing() {
+        let scope = Scope::Projects(Arc::new(BTreeSet::from(["shop".to_owned()])));
+        let bound = Principal { tier: Tier::Admin, scope, ..Principal::loopback(true) };
+        assert!(bound.allows(Action::Steer) && bound.allows(Action::Read));
+        assert!(!bound.allows(Action::ManageProjects) && !bound.allows(Action::ManageKeys));
     }
 
     #[test]

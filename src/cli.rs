@@ -140,7 +140,7 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
     match command {
         Command::Serve(given) => control::serve(cx, given).await,
         Command::Stop(given) => control::stop(&cx, &given).await,
-        Command::Stdio => control::stdio(&cx).await,
+        Command::Stdio(given) => control::stdio(cx, &given).await,
         Command::Trigger(given) => runs::trigger(&cx, given).await,
         Command::Phase(given) => runs::phase(&cx, given).await,
         Command::List(given) => runs::list(&cx, given).await,

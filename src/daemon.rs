@@ -178,6 +178,7 @@ impl Daemon {
             writing,
             access,
             trigger_tools_enabled: config.tools.triggers,
+            toolsets: config.tools.toolsets.clone(),
             tool_names: config.tool_names,
             version: env!("CARGO_PKG_VERSION"),
             clock: Arc::new(SystemClock),

@@ -94,8 +94,10 @@ signal ends it at once. SIGHUP is ignored: settings are read at the start.")]
     /// Speak MCP on standard input and output; starts a daemon where none runs
     #[command(after_help = "\
 Example (Claude Desktop, claude_desktop_config.json):
-  {\"mcpServers\": {\"adwd\": {\"command\": \"adwd\", \"args\": [\"stdio\"]}}}")]
-    Stdio,
+  {\"mcpServers\": {\"adwd\": {\"command\": \"adwd\", \"args\": [\"stdio\"]}}}
+
+Toolsets: adw (runs), steps (step workflows), writing (series of books), admin (projects, keys).")]
+    Stdio(Stdio),
     /// Turn an issue into a reviewed pull request
     #[command(after_help = "\
 Examples:
@@ -247,6 +249,15 @@ Examples:
         /// The shell
         shell: Shell,
     },
+}
+
+/// `stdio`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Stdio {
+    /// Which tools, resources and prompts this client is shown, as in adw,steps [default: the
+    /// daemon's setting; also ADWD_TOOLSETS in this command's environment]
+    #[arg(long, value_name = "SETS")]
+    pub toolsets: Option<String>,
 }
 
 /// `serve`.

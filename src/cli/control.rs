@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::args::{Serve, Stop};
+use super::args::{Serve, Stdio, Stop};
 use super::fail::{Fail, chain, exit};
 use super::link::Cx;
 use super::place;
+use crate::config::Toolsets;
 use crate::daemon::{self, Ended, Options};
 use crate::lock::InstanceError;
-use crate::mcp;
+use crate::mcp::{self, Hello};
 
 /// `adwd serve`.
 pub async fn serve(cx: Cx, given: Serve) -> Result<u8, Fail> {
@@ -69,8 +70,18 @@ pub async fn stop(cx: &Cx, given: &Stop) -> Result<u8, Fail> {
     Ok(exit::OK)
 }
 
+/// The toolsets of this connection: those of the flag, else those of the variable. In the environment
+/// of `adwd stdio` the variable is the client's choice for itself, so it is taken out: a daemon that
+/// this starts must not show everybody what one client asked for.
+fn chosen(cx: &mut Cx, given: &Stdio) -> Result<Option<Toolsets>, Fail> {
+    let variable = cx.env.remove("ADWD_TOOLSETS");
+    let Some(text) = given.toolsets.as_ref().or(variable.as_ref()) else { return Ok(None) };
+    Toolsets::parse(text).map(Some).map_err(|why| Fail::usage(format!("--toolsets: {why}")))
+}
+
 /// `adwd stdio`: bytes between a client on standard input and output and the daemon's socket.
-pub async fn stdio(cx: &Cx) -> Result<u8, Fail> {
+pub async fn stdio(mut cx: Cx, given: &Stdio) -> Result<u8, Fail> {
+    let hello = Hello::of_bridge(chosen(&mut cx, given)?);
     let client = cx.connect_or_start().await?;
     // A repository that cannot be served must not keep a client from talking to the daemon.
     if let Err(fail) = cx.project(&client).await {
@@ -80,7 +91,7 @@ pub async fn stdio(cx: &Cx) -> Result<u8, Fail> {
     // tokio reads standard input in a thread that nothing can interrupt; the runtime is left behind
     // at the end (`cli::run`), so that we end when the daemon hangs up.
     let socket = cx.socket();
-    match mcp::bridge(&socket, tokio::io::stdin(), tokio::io::stdout()).await {
+    match mcp::bridge(&socket, &hello, tokio::io::stdin(), tokio::io::stdout()).await {
         Ok(()) => Ok(exit::OK),
         Err(error) => {
             Err(Fail::new(exit::NO_DAEMON, "socket", format!("{}: {error}", socket.display())))

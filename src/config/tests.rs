@@ -268,6 +268,7 @@ fn other_value(key: &str) -> &'static str {
         | "http.trust_loopback"
         | "http.require_key"
         | "http.behind_proxy" => "true",
+        "toolsets" => "adw,admin",
         "http.bind" => "127.0.0.1:4711",
         "http.allowed_origins" => "https://a.example,https://b.example",
         "http.allowed_hosts" => "adw.example,box.example:8443,[::1]:7117",
@@ -286,7 +287,7 @@ fn other_value(key: &str) -> &'static str {
 /// The same value as TOML, with its key.
 fn as_toml(key: &str, value: &str) -> String {
     let value = match key {
-        "http.allowed_origins" | "http.allowed_hosts" | "env_allow" => {
+        "http.allowed_origins" | "http.allowed_hosts" | "env_allow" | "toolsets" => {
             format!(
                 "[{}]",
                 value.split(',').map(|v| format!("'{v}'")).collect::<Vec<_>>().join(",")
@@ -350,6 +351,21 @@ fn the_names_of_tools_are_one_of_three_words() {
     assert_eq!(dotted.config().tool_names, ToolNames::Dotted);
     let error = World::new("tool_names = \"dots\"\n").error();
     assert!(error.contains("underscore, dotted or both"), "{error}");
+}
+
+#[test]
+fn toolsets_are_known_words_and_at_least_one() {
+    assert_eq!(World::new("").config().tools.toolsets.to_string(), "adw,steps,writing");
+    let chosen = World::new("toolsets = [\"writing\", \"adw\"]\n").config().tools.toolsets;
+    assert_eq!(chosen.to_string(), "adw,writing");
+    let env = World::new("").env("ADWD_TOOLSETS", "admin, steps");
+    assert_eq!(env.config().tools.toolsets.to_string(), "steps,admin");
+    let error = World::new("toolsets = [\"adw\", \"books\"]\n").error();
+    assert!(
+        error.contains("unknown toolset \"books\"; known: adw, steps, writing, admin"),
+        "{error}"
+    );
+    assert!(World::new("toolsets = []\n").error().contains("at least one"));
 }
 
 #[test]

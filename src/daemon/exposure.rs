@@ -78,7 +78,13 @@ pub fn serving(config: &Config) -> anyhow::Result<Serving> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::auth::AccessDeps;
+    use crate::clock::SystemClock;
+    use crate::db::Db;
+    use crate::ids::OsRng;
 
     fn config(bind: &str) -> Config {
         let mut config = Config::default();
@@ -90,8 +96,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", dir.path().join("db").display());
         let db = Db::open(&url).await.unwrap();
-        db.migrate(&crate::clock::SystemClock).await.unwrap();
-        let checked = check(config, &db).await;
+        db.migrate(&SystemClock).await.unwrap();
+        let deps = AccessDeps {
+            db: db.clone(),
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(OsRng),
+            state_dir: dir.path().to_path_buf(),
+            config: config.access.clone(),
+        };
+        let checked = check(config, &Access::open(deps).await.unwrap()).await;
         db.close().await;
         checked.map_err(|error| error.to_string())
     }

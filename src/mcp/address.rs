@@ -2,6 +2,7 @@
 
 use crate::changes::Changed;
 use crate::mcp::bounds::URI_MAX_BYTES;
+use crate::config::Toolset;
 use crate::mcp::runs::resources::RunUri;
 use crate::mcp::steps::uri::StepUri;
 use crate::mcp::writing::uri::WritingUri;
@@ -37,6 +38,16 @@ impl Address {
              those that are"
                 .to_owned()
         })
+    }
+
+    /// The set that it is listed with.
+    #[must_use]
+    pub fn toolset(&self) -> Toolset {
+        match self {
+            Address::Run(_) => Toolset::Adw,
+            Address::Step(_) => Toolset::Steps,
+            Address::Writing(_) => Toolset::Writing,
+        }
     }
 
     /// Whether what is read here may be another after such a change.

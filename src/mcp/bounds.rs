@@ -35,6 +35,8 @@ pub const COMPLETION_COUNT: usize = 100;
 pub const WATCHED_COUNT: usize = 256;
 /// The address of a resource: a path of 512 characters in a name of 200, all escaped, fits.
 pub const URI_MAX_BYTES: usize = 16 * 1024;
+/// Runs of which a stream of a bound caller remembers whether they are its own.
+pub const AUDIENCE_COUNT: usize = 1_024;
 /// Streams and waits that may be open at once, over all connections.
 pub const STREAMS_COUNT: usize = 256;
 /// Connections to the unix socket at once.
@@ -45,6 +47,8 @@ pub const MESSAGE_MAX_BYTES: usize = 12 << 20;
 /// Values of one message: names, members and entries. Reading 100,000 takes some hundredths of a
 /// second; no message that means something has a tenth of it.
 pub const MESSAGE_VALUES_COUNT: usize = 100_000;
+/// The line by which `adwd stdio` introduces a connection.
+pub const HELLO_MAX_BYTES: usize = 512;
 /// One request body over HTTP.
 pub const BODY_MAX_BYTES: usize = MESSAGE_MAX_BYTES;
 /// The text of a refusal by the HTTP library, put into other words.

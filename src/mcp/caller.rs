@@ -42,6 +42,13 @@ pub fn caller(principal: &Principal, context: &RequestContext<RoleServer>) -> Ca
     }
 }
 
+/// Whether the command line itself is calling, by its own word: good only on the socket, whose every
+/// peer is the owner and could run `adwd trigger` as well.
+#[must_use]
+pub fn says_it_is_the_shell(context: &RequestContext<RoleServer>) -> bool {
+    client_name(context).as_deref() == Some(CLI_CLIENT_NAME)
+}
+
 fn client_name(context: &RequestContext<RoleServer>) -> Option<String> {
     context.client_info().map(|client| client.name)
 }

@@ -10,6 +10,7 @@ use super::server::AdwServer;
 use super::steps::completion as steps;
 use super::steps::resources::protocol;
 use super::writing::completion as writing;
+use crate::config::Toolset;
 
 /// Values that begin with what was typed. What does not exist has nothing to complete; an empty
 /// list is the answer every client takes.
@@ -22,9 +23,14 @@ pub async fn complete(
     if let Some(values) = runs.map_err(|error| wrong(error.into()))? {
         return told(values);
     }
-    let writing = writing::complete(server.writing(), request).await;
-    if let Some(values) = writing.map_err(|error| wrong(error.into()))? {
-        return told(values);
+    if server.shown().exists(Toolset::Writing) {
+        let writing = writing::complete(server.writing(), request).await;
+        if let Some(values) = writing.map_err(|error| wrong(error.into()))? {
+            return told(values);
+        }
+    }
+    if !server.shown().exists(Toolset::Steps) {
+        return told(Vec::new());
     }
     let values = steps::complete(server.steps(), server.runs(), request).await;
     told(values.map_err(|error| protocol(&error))?.unwrap_or_default())

@@ -14,6 +14,7 @@ use super::server::AdwServer;
 use super::steps::prompts as steps;
 use super::steps::resources::protocol;
 use super::writing::prompts as writing;
+use crate::config::Toolset;
 
 /// One prompt.
 pub struct PromptDef {
@@ -38,15 +39,21 @@ impl PromptDef {
     }
 }
 
-/// The prompts that are fixed, in the order in which they are listed.
-fn fixed() -> impl Iterator<Item = &'static PromptDef> {
-    runs::PROMPTS.iter().chain(&writing::PROMPTS)
+/// The prompts that are fixed, with their sets, in the order in which they are listed.
+fn fixed() -> impl Iterator<Item = (Toolset, &'static PromptDef)> {
+    let runs = runs::PROMPTS.iter().map(|def| (Toolset::Adw, def));
+    runs.chain(writing::PROMPTS.iter().map(|def| (Toolset::Writing, def)))
 }
 
-/// The prompts: the fixed ones, and one for each workflow that can be started.
+/// The prompts that are shown: fixed ones, and one for each workflow that can be started.
 pub async fn listed(server: &AdwServer) -> Result<Vec<Prompt>, ErrorData> {
-    let workflows = steps::list(server.steps()).await.map_err(|error| protocol(&error))?;
-    Ok(fixed().map(PromptDef::wire).chain(workflows).collect())
+    let shown = fixed().filter(|(set, _)| server.shown().lists(*set));
+    let mut listed: Vec<Prompt> = shown.map(|(_, def)| def.wire()).collect();
+    if server.shown().lists(Toolset::Steps) {
+        let workflows = steps::list(server.steps()).await;
+        listed.extend(workflows.map_err(|error| protocol(&error))?);
+    }
+    Ok(listed)
 }
 
 /// The list of prompts.
@@ -65,7 +72,9 @@ pub async fn get(
     let read = |name: &str, fields: &[Field]| {
         Args::read(name, fields, &given).map_err(ToolError::into_protocol)
     };
-    if let Some(def) = fixed().find(|def| def.name == request.name) {
+    let answers = |set: Toolset| server.shown().answers(set);
+    let named = fixed().find(|(set, def)| def.name == request.name && answers(*set));
+    if let Some((_, def)) = named {
         let args = read(def.name, def.fields)?;
         let messages = if writing::NAMES.contains(&def.name) {
             writing::fill(server.writing(), def.name, &args).await.map_err(ToolError::from)
@@ -76,7 +85,10 @@ pub async fn get(
         let messages = messages.map_err(ToolError::into_protocol)?;
         return Ok(GetPromptResult::new(messages).with_description(def.about));
     }
-    let found = steps::find(server.steps(), &request.name).await;
+    let found = match answers(Toolset::Steps) {
+        true => steps::find(server.steps(), &request.name).await,
+        false => Ok(None),
+    };
     let Some(workflow) = found.map_err(|error| protocol(&error))? else {
         return Err(unknown(server, &request.name).await?);
     };

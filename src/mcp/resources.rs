@@ -18,6 +18,8 @@ use super::runs::resources as runs;
 use super::server::AdwServer;
 use super::steps::resources as steps;
 use super::writing::resources as writing;
+use crate::auth::Action;
+use crate::config::Toolset;
 
 /// Mime type of structured data.
 pub const JSON: &str = "application/json";
@@ -47,10 +49,17 @@ impl Reading {
 /// The list. Clients read the whole of it at every connect and again after every `list_changed`,
 /// so it is short: what is new and open; the rest is reached through templates.
 pub async fn list(server: &AdwServer) -> Result<ListResourcesResult, ErrorData> {
-    let mut listed = runs::list(server.runs()).await?;
-    let workflows = steps::list(server.steps()).await;
-    listed.extend(workflows.map_err(|error| steps::protocol(&error))?);
-    listed.extend(writing::list(server.writing()).await?);
+    let mut listed = Vec::new();
+    if server.shown().lists(Toolset::Adw) {
+        listed.extend(runs::list(server.runs()).await?);
+    }
+    if server.shown().lists(Toolset::Steps) {
+        let workflows = steps::list(server.steps()).await;
+        listed.extend(workflows.map_err(|error| steps::protocol(&error))?);
+    }
+    if server.shown().lists(Toolset::Writing) {
+        listed.extend(writing::list(server.writing()).await?);
+    }
     Ok(ListResourcesResult::with_all_items(listed)
         .with_ttl_ms(LIVE_TTL_MS)
         .with_cache_scope(CacheScope::Private))
@@ -63,20 +72,34 @@ pub async fn listed(server: &AdwServer) -> Result<Vec<Resource>, ErrorData> {
 
 /// The templates.
 #[must_use]
-pub fn templates() -> ListResourceTemplatesResult {
-    let all = [runs::templates(), steps::templates(), writing::templates()].concat();
-    ListResourceTemplatesResult::with_all_items(all)
+pub fn templates(server: &AdwServer) -> ListResourceTemplatesResult {
+    let all = [
+        (Toolset::Adw, runs::templates()),
+        (Toolset::Steps, steps::templates()),
+        (Toolset::Writing, writing::templates()),
+    ];
+    let listed = all.into_iter().filter(|(set, _)| server.shown().lists(*set));
+    ListResourceTemplatesResult::with_all_items(listed.flat_map(|(_, list)| list).collect())
         .with_ttl_ms(STATIC_TTL_MS)
         .with_cache_scope(CacheScope::Private)
 }
 
-/// What is at an address.
+/// What is at an address. A connection's choice keeps lists short and nothing else: who knows an
+/// address may read there.
 pub async fn read(server: &AdwServer, uri: &str) -> Result<ReadResourceResult, ErrorData> {
     let address = Address::parse(uri)
         .map_err(|why| resource_not_found(uri, &format!("{:?}: {why}", clip(uri))))?;
+    if !server.shown().exists(address.toolset()) {
+        // The same for every address of such a family, whatever is there for others.
+        let why = format!("{:?}: nothing is there for a caller bound to projects", clip(uri));
+        return Err(resource_not_found(uri, &why));
+    }
     let reading = match &address {
         Address::Run(address) => runs::read(server.runs(), uri, address).await?,
-        Address::Step(address) => steps::read(server.steps(), server.runs(), uri, address).await?,
+        Address::Step(address) => {
+            let may_steer = server.principal().allows(Action::Steer);
+            steps::read(server.steps(), server.runs(), uri, address, may_steer).await?
+        }
         Address::Writing(address) => {
             writing::read(server.writing(), server.clock(), uri, address).await?
         }

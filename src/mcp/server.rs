@@ -18,15 +18,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{clip, nearest};
 use super::bounds::{STATIC_TTL_MS, STREAMS_COUNT};
-use super::caller::caller;
+use super::caller::{caller, says_it_is_the_shell};
 use super::error::ToolError;
 use super::runs::tasks;
+use super::shown::{Hello, Shown};
 use super::subscriptions::{Watched, acceptable, pump};
 use super::tools::{self, Catalogue, Effect, Family, ToolDef};
 use super::{access, completion, prompts, resources, runs, steps, writing};
 use crate::auth::{Access, Action, Principal, Transport};
 use crate::clock::Clock;
-use crate::config::ToolNames;
+use crate::config::{ToolNames, Toolset, Toolsets};
 use crate::runs::Runs;
 use crate::steps::Steps;
 use crate::writing::Writing;
@@ -44,6 +45,8 @@ pub struct McpDeps {
     pub access: Access,
     /// Whether the tools that start runs are offered at all.
     pub trigger_tools_enabled: bool,
+    /// What a connection is shown that does not choose.
+    pub toolsets: Toolsets,
     /// Under which names tools with an alias are listed.
     pub tool_names: ToolNames,
     /// The program's version, for clients.
@@ -52,19 +55,24 @@ pub struct McpDeps {
     pub clock: Arc<dyn Clock>,
 }
 
-/// What a model is told about the server as a whole.
-const INSTRUCTIONS: &str = "adwd turns an issue number into a reviewed branch and pull request. \
+/// What a model is told about the server as a whole, of each set that it is shown.
+const INSTRUCTIONS: [(Toolset, &str); 3] =
+    [(Toolset::Adw, ABOUT_RUNS), (Toolset::Steps, ABOUT_STEPS), (Toolset::Writing, ABOUT_WRITING)];
+
+const ABOUT_RUNS: &str = "adwd turns an issue number into a reviewed branch and pull request. \
     trigger_adw_workflow starts a run (phases plan, build, review) and answers at once with its \
     adw_id; wait_adw_workflow waits for it in steps of at most 50 s; get_adw_state tells where it \
     stands and why it failed, get_adw_logs what it printed. Runs go on when you stop waiting or \
     disconnect. Errors come as {\"error\": {code, message, hint}}: do what the hint says. Before \
-    you trigger again, look at list_adw_workflows: an issue has one active run at a time.\n\n\
-    It also leads you through step workflows, in which the work is yours: \
+    you trigger again, look at list_adw_workflows: an issue has one active run at a time.";
+
+const ABOUT_STEPS: &str = "adwd leads you through step workflows, in which the work is yours: \
     midex://workflow/available_workflows lists them, workflow_start hands out the first step (a \
     persona to work as, limits, a token), workflow_next_step takes the output in and hands out the \
     next until workflow_state is completed, workflow_control pauses, resumes, approves and ends. \
-    These tools say {success: false, code, error, hint} when they refuse.\n\n\
-    And it carries series of books through their production (writing workflows): create_workflow \
+    These tools say {success: false, code, error, hint} when they refuse.";
+
+const ABOUT_WRITING: &str = "adwd carries series of books through their production (writing workflows): create_workflow \
     begins one, get_workflow_state says where it stands and what is missing, \
     complete_current_phase goes on, record_production_metric records work, run_qa_checklist judges \
     a book.";
@@ -73,8 +81,10 @@ const INSTRUCTIONS: &str = "adwd turns an issue number into a reviewed branch an
 #[derive(Clone)]
 pub struct AdwServer {
     shared: Arc<Shared>,
+    runs: Runs,
     steps: Steps,
     principal: Principal,
+    shown: Shown,
     watched: Watched,
     gone: CancellationToken,
 }
@@ -91,7 +101,9 @@ impl AdwServer {
     /// end with a result and waits answer early.
     #[must_use]
     pub fn new(deps: McpDeps, stopping: CancellationToken) -> AdwServer {
-        let steps = deps.steps.clone();
+        let (runs, steps) = (deps.runs.clone(), deps.steps.clone());
+        let principal = Principal::loopback(false);
+        let shown = Shown::of(&principal, Hello::default(), &deps.toolsets);
         let shared = Shared {
             catalogue: Catalogue::new(deps.trigger_tools_enabled, deps.tool_names),
             deps,
@@ -100,27 +112,42 @@ impl AdwServer {
         };
         AdwServer {
             shared: Arc::new(shared),
+            runs,
             steps,
-            principal: Principal::loopback(false),
+            principal,
+            shown,
             watched: Watched::list(),
             gone: CancellationToken::new(),
         }
     }
 
-    /// The handler of a new connection or request by `principal`; `gone` is cancelled when the
-    /// connection has ended.
+    /// The handler of a new connection or request by `principal`, with what it said of itself;
+    /// `gone` is cancelled when the connection has ended.
     #[must_use]
-    pub fn of(&self, principal: Principal, gone: CancellationToken) -> AdwServer {
+    pub fn of(&self, principal: Principal, hello: Hello, gone: CancellationToken) -> AdwServer {
         // HTTP has no connections here, only requests: these count together.
         let steps = match principal.transport {
             Transport::Unix => self.steps.of_connection(),
             Transport::Http => self.steps.clone(),
         };
-        AdwServer { shared: self.shared.clone(), steps, principal, watched: Watched::list(), gone }
+        AdwServer {
+            shared: self.shared.clone(),
+            runs: self.shared.deps.runs.within(&principal.scope),
+            steps,
+            shown: Shown::of(&principal, hello, &self.shared.deps.toolsets),
+            principal,
+            watched: Watched::list(),
+            gone,
+        }
     }
 
+    /// The runs that exist for the caller.
     pub(super) fn runs(&self) -> &Runs {
-        &self.shared.deps.runs
+        &self.runs
+    }
+
+    pub(super) fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     pub(super) fn steps(&self) -> &Steps {
@@ -158,25 +185,53 @@ impl AdwServer {
         })
     }
 
-    fn tool(&self, name: &str) -> Result<&'static ToolDef, Refused> {
+    /// The tool, where the caller may use it here and now.
+    fn tool(
+        &self,
+        name: &str,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<&'static ToolDef, Refused> {
         let Some((def, _)) = self.shared.catalogue.find(name) else {
             return Err(self.unknown_tool(name));
         };
-        if self.principal.allows(def.action) {
-            return Ok(def);
+        if !self.shown.exists(def.toolset()) || !self.principal.allows(def.action) {
+            return Err(Refused::Tool(not_allowed(def, &self.principal)));
         }
-        Err(Refused::Tool(not_allowed(def)))
-    }
-
-    fn unknown_tool(&self, name: &str) -> Refused {
-        if tools::named(name).is_some() {
-            return Refused::Tool(ToolError::new(
+        if self.shared.catalogue.is_off(def) && !self.is_shell(context) {
+            return Err(Refused::Tool(ToolError::new(
                 "disabled",
                 format!("{name} is switched off: this daemon starts no runs over MCP"),
                 "use `adwd trigger` in a shell, or switch it on in the daemon's configuration",
-            ));
+            )));
         }
-        let names = self.shared.catalogue.names();
+        if !self.shown.answers(def.toolset()) {
+            let set = def.toolset().as_str();
+            return Err(Refused::Tool(ToolError::new(
+                "disabled",
+                format!(
+                    "{name} is of toolset {set:?}; this connection chose {}",
+                    self.shown.sets()
+                ),
+                format!(
+                    "connect with that set too: /mcp?toolsets={0},{set} or `adwd stdio --toolsets {0},{set}`",
+                    self.shown.sets()
+                ),
+            )));
+        }
+        Ok(def)
+    }
+
+    /// Whether a person's shell is asking. Only the owner reaches the socket, so what it says of
+    /// itself there gives it nothing that `adwd trigger` would not; what `adwd stdio` carries is
+    /// somebody's MCP client, whatever it calls itself.
+    fn is_shell(&self, context: &RequestContext<RoleServer>) -> bool {
+        self.principal.transport == Transport::Unix
+            && !self.shown.is_bridged()
+            && says_it_is_the_shell(context)
+    }
+
+    fn unknown_tool(&self, name: &str) -> Refused {
+        let names = self.shared.catalogue.names(&self.principal, &self.shown);
         let near = nearest(name, &names)
             .map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
         let message = format!("Unknown tool: {}{near}", clip(name));
@@ -190,8 +245,26 @@ enum Refused {
     Protocol(ErrorData),
 }
 
-/// What a caller is told whose tier is too low; the words for triggers are seed 002's.
-fn not_allowed(def: &ToolDef) -> ToolError {
+/// What a caller is told whose tier is too low; the words for triggers are seed 002's. What is bound
+/// to projects is told that, once its tier is no longer what is missing.
+fn not_allowed(def: &ToolDef, principal: &Principal) -> ToolError {
+    if let Some(names) = principal.scope.bound_to().filter(|_| principal.tier.allows(def.action)) {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        return ToolError::new(
+            "not_allowed",
+            format!(
+                "{} is not for this caller: it is bound to the projects {}, and {}",
+                def.name,
+                names.join(", "),
+                match def.toolset() {
+                    Toolset::Steps => "step workflows belong to no project",
+                    Toolset::Writing => "series of books belong to no project",
+                    Toolset::Adw | Toolset::Admin => "what is bound to projects manages nothing",
+                }
+            ),
+            "use a key that is bound to no project (`adwd key create` without --project makes one)",
+        );
+    }
     let (tier, what) = match def.action {
         Action::Steer if def.effect == Effect::Starts => {
             ("Team", "trigger ADW workflows".to_owned())
@@ -247,7 +320,13 @@ impl ServerHandler for AdwServer {
             .with_description(
                 "Issue numbers become reviewed branches and pull requests; workflows step by step",
             );
-        ServerConfig::new(capabilities).with_server_info(info).with_instructions(INSTRUCTIONS)
+        let shown = INSTRUCTIONS.iter().filter(|(set, _)| self.shown.lists(*set));
+        let instructions: Vec<&str> = shown.map(|(_, about)| *about).collect();
+        let config = ServerConfig::new(capabilities).with_server_info(info);
+        match instructions.as_slice() {
+            [] => config,
+            some => config.with_instructions(some.join("\n\n")),
+        }
     }
 
     /// Before 2026-07-28 a stateless HTTP server has no way to send notifications of its own
@@ -291,7 +370,8 @@ impl ServerHandler for AdwServer {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         first_page(request)?;
-        Ok(ListToolsResult::with_all_items(self.shared.catalogue.list(&self.principal))
+        let tools = self.shared.catalogue.list(&self.principal, &self.shown);
+        Ok(ListToolsResult::with_all_items(tools)
             .with_ttl_ms(STATIC_TTL_MS)
             .with_cache_scope(CacheScope::Private))
     }
@@ -301,7 +381,7 @@ impl ServerHandler for AdwServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let answer = match self.tool(&request.name) {
+        let answer = match self.tool(&request.name, &context) {
             Ok(def) => match def.family {
                 Family::Runs => runs::calls::call(self, def, &request, &context).await,
                 Family::Steps => {
@@ -332,7 +412,7 @@ impl ServerHandler for AdwServer {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         first_page(request)?;
-        Ok(resources::templates())
+        Ok(resources::templates(self))
     }
 
     async fn read_resource(

@@ -16,10 +16,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::address::{Address, may_change_list, may_change_prompts};
-use super::bounds::{LIST_CHANGED_GAP_MS, UPDATED_GAP_MS, WATCHED_COUNT};
+use super::bounds::{AUDIENCE_COUNT, LIST_CHANGED_GAP_MS, UPDATED_GAP_MS, WATCHED_COUNT};
 use super::server::AdwServer;
 use super::{prompts, resources};
 use crate::changes::Changed;
+use crate::ids::RunId;
 
 /// What one client watches. The addresses are kept as the client wrote them: it knows a notice by
 /// the very text it subscribed with.
@@ -203,6 +204,7 @@ pub async fn pump(
     let mut changes = server.runs().changes();
     let mut known = Known::look(server, watched).await;
     let mut pace = Pace::default();
+    let mut audience = Audience::default();
     loop {
         for notice in pace.take(now_ms()) {
             if !tell(server, sink, notice, &mut known).await {
@@ -221,7 +223,9 @@ pub async fn pump(
             changed = changes.next() => match changed {
                 Some(changed) => {
                     for notice in watched.touched(&changed) {
-                        pace.mark(notice, now_ms());
+                        if audience.hears(server, &notice, &changed).await {
+                            pace.mark(notice, now_ms());
+                        }
                     }
                 }
                 // The slice is gone: nothing will change any more.
@@ -229,6 +233,46 @@ pub async fn pump(
             },
             () = sleep => {}
         }
+    }
+}
+
+/// Which runs exist for a caller that is bound to projects, as far as changes asked after them. A
+/// run never moves to another project.
+#[derive(Debug, Default)]
+struct Audience {
+    known: BTreeMap<RunId, bool>,
+}
+
+impl Audience {
+    /// Whether a caller may learn of this. That a list is another is seen in the list itself, so
+    /// it needs no look here.
+    async fn hears(&mut self, server: &AdwServer, notice: &Notice, changed: &Changed) -> bool {
+        let Notice::Updated(uri) = notice else { return true };
+        if server.principal().scope.bound_to().is_none() {
+            return true;
+        }
+        let Ok(Address::Run(address)) = Address::parse(uri) else { return false };
+        match (address.run(), changed) {
+            (Some(id), _) | (None, Changed::Run(id)) => self.knows(server, id).await,
+            // What the list shows of the queue is its runs, and each of those is a change too.
+            (None, changed) => *changed == Changed::Lagged,
+        }
+    }
+
+    async fn knows(&mut self, server: &AdwServer, id: &RunId) -> bool {
+        if let Some(known) = self.known.get(id) {
+            return *known;
+        }
+        let Ok(knows) = server.runs().knows(id.as_str()).await else {
+            // Better a notice too few: clients read again by themselves, and the next one comes.
+            tracing::warn!(run = %id, "whose run it is cannot be read; a notice is left out");
+            return false;
+        };
+        if self.known.len() >= AUDIENCE_COUNT {
+            self.known.clear();
+        }
+        self.known.insert(id.clone(), knows);
+        knows
     }
 }
 
@@ -289,7 +333,6 @@ async fn tell(server: &AdwServer, sink: &impl Sink, notice: Notice, known: &mut 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::RunId;
     use proptest::prelude::*;
 
     fn run(id: &str) -> RunId {

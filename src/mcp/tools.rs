@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::args::{Field, input_schema};
 use super::error::{ToolError, pretty};
 use super::{access, runs, steps, writing};
+use super::shown::Shown;
 use crate::auth::{Action, Principal};
-use crate::config::ToolNames;
+use crate::config::{ToolNames, Toolset};
 
 /// Who answers a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,17 @@ pub fn named(name: &str) -> Option<&'static ToolDef> {
 }
 
 impl ToolDef {
+    /// The set it is shown with: what manages stands apart, whoever answers it.
+    #[must_use]
+    pub fn toolset(&self) -> Toolset {
+        match (self.action, self.family) {
+            (Action::ManageProjects | Action::ManageKeys, _) | (_, Family::Access) => Toolset::Admin,
+            (_, Family::Runs) => Toolset::Adw,
+            (_, Family::Steps) => Toolset::Steps,
+            (_, Family::Writing) => Toolset::Writing,
+        }
+    }
+
     /// Whether this is its name or an alias.
     #[must_use]
     pub fn answers_to(&self, name: &str) -> bool {
@@ -148,43 +160,50 @@ fn to_value(value: &impl Serialize) -> Result<Value, ToolError> {
 /// The tools as the wire shows them, made once.
 pub struct Catalogue {
     tools: Vec<(&'static ToolDef, Tool)>,
+    triggers: bool,
 }
 
 impl Catalogue {
-    /// The catalogue; without `triggers` the tools that start runs are left out. Step workflows
-    /// start nothing on this machine, so they stay.
+    /// The catalogue; without `triggers` the tools that start runs are listed for nobody. Step
+    /// workflows start nothing on this machine, so they stay.
     #[must_use]
     pub fn new(triggers: bool, names: ToolNames) -> Catalogue {
-        let tools = all()
-            .filter(|def| triggers || def.effect != Effect::Starts)
-            .flat_map(|def| {
-                def.listed_as(names).into_iter().map(move |name| (def, wire(def, name)))
-            })
-            .collect();
-        Catalogue { tools }
+        let each = |def: &'static ToolDef| {
+            def.listed_as(names).into_iter().map(move |name| (def, wire(def, name)))
+        };
+        Catalogue { tools: all().flat_map(each).collect(), triggers }
     }
 
-    /// The tools that a principal may use, in a stable order.
+    /// Whether a tool is switched off.
     #[must_use]
-    pub fn list(&self, principal: &Principal) -> Vec<Tool> {
-        self.tools
-            .iter()
-            .filter(|(def, _)| principal.allows(def.action))
-            .map(|(_, tool)| tool.clone())
-            .collect()
+    pub fn is_off(&self, def: &ToolDef) -> bool {
+        !self.triggers && def.effect == Effect::Starts
     }
 
-    /// A tool by name or alias, whether or not the caller may use it.
+    /// The tools that a principal may use and is shown, in a stable order.
+    #[must_use]
+    pub fn list(&self, principal: &Principal, shown: &Shown) -> Vec<Tool> {
+        self.listed(principal, shown).cloned().collect()
+    }
+
+    fn listed(&self, principal: &Principal, shown: &Shown) -> impl Iterator<Item = &Tool> {
+        let is_listed = |def: &ToolDef| {
+            principal.allows(def.action) && shown.lists(def.toolset()) && !self.is_off(def)
+        };
+        self.tools.iter().filter(move |(def, _)| is_listed(def)).map(|(_, tool)| tool)
+    }
+
+    /// A tool by name or alias, whether or not the caller may use it or is shown it.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&(&'static ToolDef, Tool)> {
         let listed = self.tools.iter().find(|(_, tool)| tool.name == name);
         listed.or_else(|| self.tools.iter().find(|(def, _)| def.answers_to(name)))
     }
 
-    /// The names of all tools in the catalogue.
+    /// The names of the tools that a principal is shown.
     #[must_use]
-    pub fn names(&self) -> Vec<&str> {
-        self.tools.iter().map(|(_, tool)| tool.name.as_ref()).collect()
+    pub fn names(&self, principal: &Principal, shown: &Shown) -> Vec<&str> {
+        self.listed(principal, shown).map(|tool| tool.name.as_ref()).collect()
     }
 }
 
@@ -198,12 +217,20 @@ fn wire(def: &ToolDef, name: &'static str) -> Tool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Toolsets;
     use crate::mcp::schema;
+    use crate::mcp::shown::Hello;
+
+    /// Everything that a principal may use.
+    fn list(catalogue: &Catalogue, principal: &Principal) -> Vec<Tool> {
+        let every = Toolsets::of(Toolset::ALL.map(Toolset::as_str)).unwrap();
+        catalogue.list(principal, &Shown::of(principal, Hello::default(), &every))
+    }
 
     #[test]
     fn every_tool_is_complete_and_its_schemas_are_plain() {
         let catalogue = Catalogue::new(true, ToolNames::Underscore);
-        let tools = catalogue.list(&Principal::unix(0));
+        let tools = list(&catalogue, &Principal::unix(0));
         assert_eq!(tools.len(), all().count());
         for tool in tools {
             let name = &tool.name;
@@ -228,12 +255,12 @@ mod tests {
     #[test]
     fn http_sees_no_project_management_and_a_quiet_daemon_no_triggers() {
         let names = |tools: Vec<Tool>| tools.into_iter().map(|t| t.name.to_string()).collect();
-        let http: Vec<String> =
-            names(Catalogue::new(true, ToolNames::Underscore).list(&Principal::loopback(true)));
-        assert_eq!(http.len(), all().count() - 6);
-        assert!(!http.iter().any(|name| name.ends_with("_project") || name.contains("access_key")));
-        let quiet: Vec<String> =
-            names(Catalogue::new(false, ToolNames::Underscore).list(&Principal::unix(0)));
+        let everything = Catalogue::new(true, ToolNames::Underscore);
+        let http: Vec<String> = names(list(&everything, &Principal::loopback(true)));
+        assert_eq!(http.len(), all().filter(|def| def.toolset() != Toolset::Admin).count());
+        assert!(!http.iter().any(|name| name.ends_with("_project")));
+        let quiet = Catalogue::new(false, ToolNames::Underscore);
+        let quiet: Vec<String> = names(list(&quiet, &Principal::unix(0)));
         assert!(!quiet.iter().any(|n| n.starts_with("trigger") || n.starts_with("resume")));
         assert!(quiet.iter().any(|n| n == "cancel_adw_workflow"));
         assert!(quiet.iter().any(|n| n == "workflow_start"), "it starts no run");
@@ -246,7 +273,7 @@ mod tests {
             for name in ["workflow_start", "workflow.start"] {
                 assert_eq!(catalogue.find(name).unwrap().0.name, "workflow_start");
             }
-            let tools = catalogue.list(&Principal::unix(0));
+            let tools = list(&catalogue, &Principal::unix(0));
             tools.into_iter().map(|tool| tool.name.to_string()).collect()
         };
         let plain = |name: &String| {

@@ -1,8 +1,8 @@
 //! The roads in: streamable HTTP as a router, the unix socket, and the byte pipe of `adwd stdio`.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
@@ -38,8 +38,10 @@ use super::bounds::{
     ACCEPT_PAUSE, BODY_MAX_BYTES, DRAIN, GRACE, HALF_CLOSED, HALF_CLOSED_POLL, MESSAGE_MAX_BYTES,
     MESSAGE_VALUES_COUNT, REFUSAL_MAX_BYTES, SSE_KEEP_ALIVE, UNIX_CONNECTIONS_COUNT,
 };
+use super::greeting::{self, Greeting};
 use super::server::{AdwServer, McpDeps, after};
 use super::weight::Weight;
+use super::shown::Hello;
 use crate::auth::{Principal, own_uid, peer_is_welcome};
 
 /// Path of the endpoint.
@@ -76,18 +78,20 @@ pub struct HttpConfig {
 /// [`Principal`] that `web::guarded` puts into their extensions; one without is refused.
 pub fn http_router(deps: McpDeps, cfg: HttpConfig, ct: CancellationToken) -> Router {
     let server = AdwServer::new(deps, ct.clone());
-    let handler =
-        move |principal: &Principal| server.of(principal.clone(), CancellationToken::new());
+    let handler = move |principal: &Principal, hello: Hello| {
+        server.of(principal.clone(), hello, CancellationToken::new())
+    };
     http_router_of(handler, cfg, ct)
 }
 
 /// The same endpoint over any handler: the conformance suite's fixtures are graded on our own
-/// configuration this way. `handler` is asked once for every request.
+/// configuration this way. `handler` is asked once for every request, with what the address says
+/// the client wants to be shown; an address that asks for what is not there is answered 400.
 ///
 /// Every setting here is one that a real client needs: sessions would die with idleness and
 /// restarts, priming events break Gemini CLI, and replies in one JSON body are one write.
 pub fn http_router_of<H: ServerHandler>(
-    handler: impl Fn(&Principal) -> H + Clone + Send + Sync + 'static,
+    handler: impl Fn(&Principal, Hello) -> H + Clone + Send + Sync + 'static,
     cfg: HttpConfig,
     ct: CancellationToken,
 ) -> Router {
@@ -121,8 +125,12 @@ pub fn http_router_of<H: ServerHandler>(
                 tracing::error!("a request reached the endpoint without passing the guard");
                 return StatusCode::UNAUTHORIZED.into_response();
             };
+            let hello = match Hello::of_query(request.uri().query()) {
+                Ok(hello) => hello,
+                Err(why) => return no_message(ErrorCode::INVALID_REQUEST, &why),
+            };
             // A service of its own, because rmcp asks for its handler without naming the request.
-            let make = move || Ok(handler(&principal));
+            let make = move || Ok(handler(&principal, hello.clone()));
             let heavy = Arc::new(AtomicBool::new(false));
             let request = weighed(request, heavy.clone());
             let service = StreamableHttpService::new(make, sessions, config);
@@ -153,10 +161,13 @@ fn too_heavy() -> Response {
     no_message(ErrorCode::INVALID_REQUEST, &format!("Invalid request: {why}"))
 }
 
+/// 400 with an error that answers no message.
 fn no_message(code: ErrorCode, message: &str) -> Response {
-    let error = json!({ "code": code, "message": message });
-    let body = Json(json!({ "jsonrpc": "2.0", "id": null, "error": error }));
-    (StatusCode::BAD_REQUEST, body).into_response()
+    (StatusCode::BAD_REQUEST, Json(unasked(code, message))).into_response()
+}
+
+fn unasked(code: ErrorCode, message: &str) -> Value {
+    json!({ "jsonrpc": "2.0", "id": null, "error": { "code": code, "message": message } })
 }
 
 /// A body that is no message, answered as JSON-RPC wants it: 400 with an error of a null id. rmcp
@@ -256,9 +267,23 @@ async fn connection(
     let gone = CancellationToken::new();
     let _gone = gone.clone().drop_guard();
     let busy = Arc::new(AtomicUsize::new(0));
-    let handler = Counted { inner: server.of(principal, gone), busy: busy.clone() };
-    let (read, write) = stream.into_split();
-    let transport = AsyncRwTransport::new_server(Lingering::new(read, busy), write)
+    let (mut read, mut write) = stream.into_split();
+    let greeted = tokio::select! {
+        greeted = greeting::read(&mut read) => greeted,
+        () = hard.cancelled() => return,
+    };
+    let Greeting { hello, rest } = match greeted {
+        Ok(greeting) => greeting,
+        Err(why) => {
+            tracing::warn!(%why, "a connection introduced itself in a way that is not understood");
+            let told = unasked(ErrorCode::INVALID_REQUEST, &why).to_string() + "\n";
+            // Whoever is gone need not be told.
+            let _ = write.write_all(told.as_bytes()).await;
+            return;
+        }
+    };
+    let handler = Counted { inner: server.of(principal, hello, gone), busy: busy.clone() };
+    let transport = AsyncRwTransport::new_server(Lingering::new(rest, read, busy), write)
         .with_max_line_length(MESSAGE_MAX_BYTES);
     // A child: rmcp cancels the token it is given when the connection ends.
     match handler.serve_with_ct(transport, hard.child_token()).await {
@@ -323,6 +348,8 @@ impl Service<RoleServer> for Counted {
 /// `echo … | adwd stdio` is entitled to its answer. A peer that is gone altogether is told apart
 /// from one that only stopped sending, so that its waits end at once.
 struct Lingering {
+    /// What came with the greeting and is not read yet.
+    rest: VecDeque<u8>,
     read: OwnedReadHalf,
     busy: Arc<AtomicUsize>,
     weight: Weight,
@@ -330,8 +357,8 @@ struct Lingering {
 }
 
 impl Lingering {
-    fn new(read: OwnedReadHalf, busy: Arc<AtomicUsize>) -> Lingering {
-        Lingering { read, busy, weight: Weight::default(), ended: None }
+    fn new(rest: Vec<u8>, read: OwnedReadHalf, busy: Arc<AtomicUsize>) -> Lingering {
+        Lingering { rest: rest.into(), read, busy, weight: Weight::default(), ended: None }
     }
 
     fn peer_is_gone(&self, cx: &mut Context<'_>) -> bool {
@@ -349,6 +376,12 @@ impl AsyncRead for Lingering {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.rest.is_empty() {
+            let count = self.rest.len().min(buf.remaining());
+            let bytes: Vec<u8> = self.rest.drain(..count).collect();
+            buf.put_slice(&bytes);
+            return Poll::Ready(Ok(()));
+        }
         if self.ended.is_none() {
             let before = buf.filled().len();
             match Pin::new(&mut self.read).poll_read(cx, buf) {
@@ -381,12 +414,13 @@ impl AsyncRead for Lingering {
     }
 }
 
-/// Carries bytes between a client on stdin and stdout and the daemon's socket.
+/// Carries bytes between a client on stdin and stdout and the daemon's socket, after a line that
+/// says so and what the client is to be shown.
 ///
 /// At the end of `stdin` the socket is half-closed and what the daemon still has to say is
 /// carried out before this returns. It also returns when the daemon closes the connection.
 /// `stdout` carries what the socket sent and nothing else.
-pub async fn bridge<R, W>(socket_path: &Path, stdin: R, stdout: W) -> io::Result<()>
+pub async fn bridge<R, W>(socket_path: &Path, hello: &Hello, stdin: R, stdout: W) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -394,7 +428,11 @@ where
     let (mut from_daemon, mut to_daemon) = UnixStream::connect(socket_path).await?.into_split();
     let (mut stdin, mut stdout) = (stdin, stdout);
     let up = async {
-        let copied = tokio::io::copy(&mut stdin, &mut to_daemon).await;
+        let greeted = to_daemon.write_all(hello.line().as_bytes()).await;
+        let copied = match greeted {
+            Ok(()) => tokio::io::copy(&mut stdin, &mut to_daemon).await,
+            Err(error) => Err(error),
+        };
         // Also after an error: the daemon must learn that nothing more will come.
         let closed = to_daemon.shutdown().await;
         copied.and(closed)

@@ -15,6 +15,7 @@ use super::project::Project;
 use super::run::RetryPolicy;
 use super::sql;
 use super::worktree::Worktrees;
+use crate::auth::Scope;
 use crate::changes::{Changed, Changes};
 use crate::clock::{Clock, Millis};
 use crate::config::{Config, ProjectConfig};
@@ -188,6 +189,13 @@ impl Ctx {
         self.lock_projects().values().cloned().collect()
     }
 
+    /// The projects that exist for a scope, by name.
+    pub fn projects_within(&self, scope: &Scope) -> Vec<Arc<Project>> {
+        let mut all = self.projects();
+        all.retain(|project| scope.holds(&project.name));
+        all
+    }
+
     pub fn put_project(&self, project: Project) -> Arc<Project> {
         let project = Arc::new(project);
         self.lock_unserved().remove(&project.name);
@@ -203,6 +211,13 @@ impl Ctx {
     /// Projects that cannot be served just now, by name.
     pub fn unserved(&self) -> Vec<Unserved> {
         self.lock_unserved().values().cloned().collect()
+    }
+
+    /// The same that exist for a scope.
+    pub fn unserved_within(&self, scope: &Scope) -> Vec<Unserved> {
+        let mut all = self.unserved();
+        all.retain(|unserved| scope.holds(unserved.table.name.as_str()));
+        all
     }
 
     fn lock_unserved(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Unserved>> {
@@ -252,10 +267,14 @@ impl Ctx {
         self.projects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The project that a request means.
-    pub fn wanted_project(&self, name: Option<&str>) -> Result<Arc<Project>, RunsError> {
+    /// The project that a request means. What is outside its scope is as if it were not served.
+    pub fn wanted_project(
+        &self,
+        scope: &Scope,
+        name: Option<&str>,
+    ) -> Result<Arc<Project>, RunsError> {
         self.try_unserved();
-        let (all, unserved) = (self.projects(), self.unserved());
+        let (all, unserved) = (self.projects_within(scope), self.unserved_within(scope));
         let known = || all.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
         let bad = |u: &Unserved| RunsError::BadProject {
             path: u.table.path.display().to_string(),
@@ -270,6 +289,7 @@ impl Ctx {
             (_, []) => Err(RunsError::NoProject),
             (Some(name), _) => self
                 .project(name)
+                .filter(|project| scope.holds(&project.name))
                 .ok_or_else(|| RunsError::UnknownProject { name: name.to_owned(), known: known() }),
             (None, [only]) => Ok(Arc::clone(only)),
             (None, _) => Err(RunsError::ProjectNeeded { known: known() }),
@@ -278,8 +298,12 @@ impl Ctx {
 
     /// The project that a request for work means, with its `.adw.toml` as it is now: whoever edits
     /// that file need not know that a daemon runs.
-    pub fn project_for_work(&self, name: Option<&str>) -> Result<Arc<Project>, RunsError> {
-        let project = self.wanted_project(name)?;
+    pub fn project_for_work(
+        &self,
+        scope: &Scope,
+        name: Option<&str>,
+    ) -> Result<Arc<Project>, RunsError> {
+        let project = self.wanted_project(scope, name)?;
         Ok(match project.reread()? {
             Some(changed) => self.put_project(changed),
             None => project,

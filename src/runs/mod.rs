@@ -30,6 +30,7 @@ pub mod run;
 pub mod sql;
 mod sql_keys;
 mod sql_rows;
+mod sql_scope;
 pub mod state_file;
 mod steer;
 pub mod supervisor;
@@ -46,6 +47,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use crate::auth::Scope;
 use crate::changes::{Changed, Subscription};
 use crate::config::ProjectConfig;
 use crate::ids::ProjectName;
@@ -57,11 +59,13 @@ pub use error::RunsError;
 use project::Project;
 pub use view::*;
 
-/// Handle to the runs slice; cheap to clone.
+/// Handle to the runs slice; cheap to clone. It answers for a [`Scope`]: runs and projects outside
+/// are as if they did not exist, in every answer, count and error.
 #[derive(Clone)]
 pub struct Runs {
     ctx: Arc<Ctx>,
     open: Arc<AtomicBool>,
+    scope: Scope,
 }
 
 impl Runs {
@@ -86,7 +90,21 @@ impl Runs {
             tracing::warn!(project = name, "worktrees could not be looked through: {problem}");
         }
         let task = tokio::spawn(supervisor::supervise(Arc::clone(&ctx)));
-        Ok((Runs { ctx, open: Arc::new(AtomicBool::new(true)) }, task))
+        Ok((Runs { ctx, open: Arc::new(AtomicBool::new(true)), scope: Scope::All }, task))
+    }
+
+    /// The handle of somebody for whom this alone exists.
+    #[must_use]
+    pub fn within(&self, scope: &Scope) -> Runs {
+        Runs { scope: scope.clone(), ..self.clone() }
+    }
+
+    /// Whether a run exists for this handle.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn knows(&self, adw_id: &str) -> Result<bool, RunsError> {
+        Ok(sql::run_within(self.ctx.db(), &self.scope, adw_id).await?.is_some())
     }
 
     /// From now on nothing new is accepted; what runs goes on.
@@ -111,7 +129,7 @@ impl Runs {
         request: TriggerRequest,
     ) -> Result<Triggered, RunsError> {
         self.accepting()?;
-        trigger::trigger(&self.ctx, caller, request).await
+        trigger::trigger(&self.ctx, &self.scope, caller, request).await
     }
 
     /// One phase of an issue: a new run for the first phase, or the newest run of the issue (or
@@ -126,7 +144,7 @@ impl Runs {
         request: TriggerRequest,
     ) -> Result<Triggered, RunsError> {
         self.accepting()?;
-        trigger::trigger_phase(&self.ctx, caller, phase, request).await
+        trigger::trigger_phase(&self.ctx, &self.scope, caller, phase, request).await
     }
 
     /// Everything known about a run.
@@ -134,7 +152,7 @@ impl Runs {
     /// # Errors
     /// [`RunsError::UnknownRun`], or the database's.
     pub async fn get(&self, adw_id: &str) -> Result<RunView, RunsError> {
-        self.timed("get_adw_state", query::get(&self.ctx, adw_id)).await
+        self.timed("get_adw_state", query::get(&self.ctx, &self.scope, adw_id)).await
     }
 
     /// A page of runs, newest first.
@@ -142,7 +160,8 @@ impl Runs {
     /// # Errors
     /// [`RunsError::Invalid`] for a bad limit or cursor, or the database's.
     pub async fn list(&self, filter: &ListFilter) -> Result<RunPage, RunsError> {
-        self.timed("list_adw_workflows", query::list(&self.ctx, filter)).await
+        let filter = ListFilter { scope: self.scope.clone(), ..filter.clone() };
+        self.timed("list_adw_workflows", query::list(&self.ctx, &filter)).await
     }
 
     /// A page of a phase's log.
@@ -150,7 +169,7 @@ impl Runs {
     /// # Errors
     /// [`RunsError::UnknownRun`], [`RunsError::UnknownPhase`], [`RunsError::Invalid`].
     pub async fn logs(&self, adw_id: &str, query: &LogQuery) -> Result<LogPage, RunsError> {
-        self.timed("get_adw_logs", query::logs(&self.ctx, adw_id, query)).await
+        self.timed("get_adw_logs", query::logs(&self.ctx, &self.scope, adw_id, query)).await
     }
 
     /// Asks for the end of a run's whole process tree; answers the run as it is after the request
@@ -159,7 +178,7 @@ impl Runs {
     /// # Errors
     /// [`RunsError::UnknownRun`]; [`RunsError::WrongState`] for a run of somebody else.
     pub async fn cancel(&self, caller: &Caller, adw_id: &str) -> Result<RunView, RunsError> {
-        steer::cancel(&self.ctx, caller, adw_id).await
+        steer::cancel(&self.ctx, &self.scope, caller, adw_id).await
     }
 
     /// Goes on from the failed phase (or `from_phase`) with the same id and worktree.
@@ -174,7 +193,7 @@ impl Runs {
         from_phase: Option<&str>,
     ) -> Result<RunView, RunsError> {
         self.accepting()?;
-        steer::resume(&self.ctx, caller, adw_id, from_phase).await
+        steer::resume(&self.ctx, &self.scope, caller, adw_id, from_phase).await
     }
 
     /// Waits until the run has ended or `timeout` passed, whichever is first; answers the run as
@@ -189,7 +208,7 @@ impl Runs {
         timeout: Duration,
         progress: &mut (dyn FnMut(&RunView) + Send),
     ) -> Result<RunView, RunsError> {
-        query::wait(&self.ctx, adw_id, timeout, progress).await
+        query::wait(&self.ctx, &self.scope, adw_id, timeout, progress).await
     }
 
     /// The served projects, and after them those that are to be served and cannot be, with why.
@@ -198,13 +217,14 @@ impl Runs {
     /// The database's.
     pub async fn projects(&self) -> Result<Vec<ProjectView>, RunsError> {
         let mut views = vec![];
-        for project in self.ctx.projects() {
+        for project in self.ctx.projects_within(&self.scope) {
             // One whose file broke meanwhile is shown as it was; a trigger says what is wrong.
-            let now = self.ctx.project_for_work(Some(&project.name)).unwrap_or(project);
+            let now = self.ctx.project_for_work(&self.scope, Some(&project.name));
+            let now = now.unwrap_or(project);
             views.push(query::project_view(&self.ctx, &now).await?);
         }
         self.ctx.try_unserved();
-        for unserved in self.ctx.unserved() {
+        for unserved in self.ctx.unserved_within(&self.scope) {
             views.push(query::unserved_view(&self.ctx, &unserved).await?);
         }
         Ok(views)
@@ -321,7 +341,7 @@ impl Runs {
     /// [`RunsError::UnknownProject`], [`RunsError::WrongState`].
     pub async fn remove_project(&self, name: &str) -> Result<(), RunsError> {
         let stored = sql::projects(self.ctx.db(), &self.ctx.deps.host).await?;
-        let served = match self.ctx.wanted_project(Some(name)) {
+        let served = match self.ctx.wanted_project(&self.scope, Some(name)) {
             Ok(project) => Some(project),
             // One that cannot be served any more (its folder is gone) must still be forgettable.
             Err(_) if stored.iter().any(|(n, _)| n == name) => None,
@@ -351,7 +371,11 @@ impl Runs {
     /// # Errors
     /// The database's.
     pub async fn complete_ids(&self, prefix: &str, limit: usize) -> Result<Vec<String>, RunsError> {
-        let filter = ListFilter { adw_id_prefix: Some(prefix.to_owned()), ..ListFilter::default() };
+        let filter = ListFilter {
+            adw_id_prefix: Some(prefix.to_owned()),
+            scope: self.scope.clone(),
+            ..ListFilter::default()
+        };
         let limit = i64::try_from(limit).unwrap_or(100);
         let (rows, _) = sql::list(self.ctx.db(), &filter, None, limit).await?;
         Ok(rows.into_iter().map(|r| r.adw_id).collect())
@@ -361,7 +385,7 @@ impl Runs {
     #[must_use]
     pub fn phase_names(&self) -> Vec<String> {
         let mut names: Vec<String> = vec![];
-        for project in self.ctx.projects() {
+        for project in self.ctx.projects_within(&self.scope) {
             for name in project.profile.phase_names() {
                 if !names.contains(&name) {
                     names.push(name);

@@ -14,30 +14,33 @@ use super::view::{
     AttemptView, ListFilter, LogPage, LogQuery, PhaseView, ProjectView, RunPage, RunStatus,
     RunSummary, RunView, Usage,
 };
+use crate::auth::Scope;
 use crate::changes::Changed;
 use crate::clock::Millis;
 use crate::limits;
 
-async fn row_of(ctx: &Ctx, adw_id: &str) -> Result<RunRow, RunsError> {
-    sql::run(ctx.db(), adw_id)
+/// The run, where it exists for the scope; one outside is unknown, in the same words.
+pub(super) async fn row_of(ctx: &Ctx, scope: &Scope, adw_id: &str) -> Result<RunRow, RunsError> {
+    sql::run_within(ctx.db(), scope, adw_id)
         .await?
         .ok_or_else(|| RunsError::UnknownRun { adw_id: adw_id.chars().take(100).collect() })
 }
 
 /// Everything known about a run.
-pub(super) async fn get(ctx: &Ctx, adw_id: &str) -> Result<RunView, RunsError> {
-    let row = row_of(ctx, adw_id).await?;
+pub(super) async fn get(ctx: &Ctx, scope: &Scope, adw_id: &str) -> Result<RunView, RunsError> {
+    let row = row_of(ctx, scope, adw_id).await?;
     let attempts = sql::attempts(ctx.db(), adw_id).await?;
     let position =
-        if row.status() == RunStatus::Queued { position(ctx, &row).await? } else { None };
+        if row.status() == RunStatus::Queued { position(ctx, scope, &row).await? } else { None };
     Ok(view(ctx, &row, &attempts, position))
 }
 
-async fn position(ctx: &Ctx, row: &RunRow) -> Result<Option<i64>, RunsError> {
+/// Its place among the waiting runs that exist for the scope.
+async fn position(ctx: &Ctx, scope: &Scope, row: &RunRow) -> Result<Option<i64>, RunsError> {
     let active = sql::active_runs(ctx.db(), &row.host).await?;
     let place = active
         .iter()
-        .filter(|r| r.status() == RunStatus::Queued)
+        .filter(|r| r.status() == RunStatus::Queued && scope.holds(&r.project))
         .position(|r| r.adw_id == row.adw_id);
     Ok(place.and_then(|p| i64::try_from(p + 1).ok()))
 }
@@ -144,23 +147,25 @@ pub(super) async fn list(ctx: &Ctx, filter: &ListFilter) -> Result<RunPage, Runs
     }
     let before = match filter.cursor.as_deref() {
         None => None,
+        // The last run of the page before, by its id: its number would tell how many others exist.
         Some(c) => Some(
-            c.strip_prefix('s')
-                .and_then(|n| n.parse::<i64>().ok())
-                .ok_or_else(|| invalid("cursor", c, "the next_cursor of an earlier page"))?,
+            sql::run_within(ctx.db(), &filter.scope, c.strip_prefix("after:").unwrap_or_default())
+                .await?
+                .ok_or_else(|| invalid("cursor", c, "the next_cursor of an earlier page"))?
+                .seq,
         ),
     };
     let (mut rows, total) = sql::list(ctx.db(), filter, before, i64::from(limit) + 1).await?;
     // The history of a project stays when it is not served any more.
     if let Some(name) = filter.project.as_deref().filter(|_| total == 0)
         && let Err(unknown @ (RunsError::UnknownProject { .. } | RunsError::NoProject)) =
-            ctx.wanted_project(Some(name))
+            ctx.wanted_project(&filter.scope, Some(name))
     {
         return Err(unknown);
     }
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
-    let next_cursor = if more { rows.last().map(|r| format!("s{}", r.seq)) } else { None };
+    let next_cursor = if more { rows.last().map(|r| format!("after:{}", r.adw_id)) } else { None };
     let mut workflows = Vec::with_capacity(rows.len());
     for row in rows {
         let attempts =
@@ -209,8 +214,13 @@ impl Place {
 }
 
 /// A page of a log.
-pub(super) async fn logs(ctx: &Ctx, adw_id: &str, query: &LogQuery) -> Result<LogPage, RunsError> {
-    let row = row_of(ctx, adw_id).await?;
+pub(super) async fn logs(
+    ctx: &Ctx,
+    scope: &Scope,
+    adw_id: &str,
+    query: &LogQuery,
+) -> Result<LogPage, RunsError> {
+    let row = row_of(ctx, scope, adw_id).await?;
     let limit = query.limit.unwrap_or(limits::LOG_DEFAULT_COUNT);
     if !(1..=limits::LOG_PAGE_COUNT).contains(&limit) {
         return Err(invalid(
@@ -293,6 +303,7 @@ fn nothing_yet(row: &RunRow, query: &LogQuery) -> LogPage {
 /// Waits for the end of a run.
 pub(super) async fn wait(
     ctx: &Arc<Ctx>,
+    scope: &Scope,
     adw_id: &str,
     timeout: Duration,
     progress: &mut (dyn FnMut(&RunView) + Send),
@@ -300,7 +311,7 @@ pub(super) async fn wait(
     let mut changes = ctx.deps.changes.subscribe();
     let begun = Instant::now();
     loop {
-        let view = get(ctx, adw_id).await?;
+        let view = get(ctx, scope, adw_id).await?;
         progress(&view);
         let left = timeout.saturating_sub(begun.elapsed());
         if view.status.is_terminal() || left.is_zero() || ctx.deps.shutdown.is_cancelled() {

@@ -5,7 +5,8 @@ pub use super::sql_keys::{
     delete_project, insert_project, insert_request_key, projects, request_key, run_of_branch,
 };
 pub use super::sql_rows::{AttemptEnd, AttemptRow, Prepared, Requeue, RunRow, Told};
-use super::view::{Failure, ListFilter, RunStatus};
+pub use super::sql_scope::{list, run_within};
+use super::view::{Failure, RunStatus};
 use crate::args;
 use crate::clock::Millis;
 use crate::db::{Db, DbError, Tx};
@@ -138,51 +139,6 @@ pub async fn newest_run_of_issue(
         args![project, issue],
     )
     .await
-}
-
-/// A page of runs, newest first, and how many match in all. `before_seq` is the cursor.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn list(
-    db: &Db,
-    f: &ListFilter,
-    before_seq: Option<i64>,
-    limit: i64,
-) -> Result<(Vec<RunRow>, i64), DbError> {
-    let status = f.status.map(RunStatus::as_str);
-    let rows = db
-        .all(
-            // Not LIKE: SQLite's takes upper and lower case for the same.
-            "SELECT * FROM runs \
-             WHERE ($1 IS NULL OR SUBSTR(adw_id, 1, LENGTH($1)) = $1) \
-             AND ($2 IS NULL OR status = $2) AND ($3 IS NULL OR project = $3) \
-             AND ($4 IS NULL OR issue_number = $4) AND ($5 IS NULL OR created_at >= $5) \
-             AND (NOT $6 OR status IN ('queued', 'starting')) \
-             AND ($7 IS NULL OR seq < $7) ORDER BY seq DESC LIMIT $8",
-            args![
-                &f.adw_id_prefix,
-                status,
-                &f.project,
-                &f.issue_number,
-                f.since_ms,
-                f.pending,
-                before_seq,
-                limit
-            ],
-        )
-        .await?;
-    let (total,): (i64,) = db
-        .one(
-            "SELECT COUNT(*) FROM runs \
-             WHERE ($1 IS NULL OR SUBSTR(adw_id, 1, LENGTH($1)) = $1) \
-             AND ($2 IS NULL OR status = $2) AND ($3 IS NULL OR project = $3) \
-             AND ($4 IS NULL OR issue_number = $4) AND ($5 IS NULL OR created_at >= $5) \
-             AND (NOT $6 OR status IN ('queued', 'starting'))",
-            args![&f.adw_id_prefix, status, &f.project, &f.issue_number, f.since_ms, f.pending],
-        )
-        .await?;
-    Ok((rows, total))
 }
 
 /// How many runs of this host wait in the queue.

@@ -7,11 +7,10 @@ use super::error::RunsError;
 use super::sql::{self, Requeue, RunRow};
 use super::view::{Caller, Failure, FailureClass, RunView};
 use super::{query, run, trigger};
+use crate::auth::Scope;
 
-async fn own_run(ctx: &Ctx, adw_id: &str) -> Result<RunRow, RunsError> {
-    let row = sql::run(ctx.db(), adw_id)
-        .await?
-        .ok_or_else(|| RunsError::UnknownRun { adw_id: adw_id.to_owned() })?;
+async fn own_run(ctx: &Ctx, scope: &Scope, adw_id: &str) -> Result<RunRow, RunsError> {
+    let row = query::row_of(ctx, scope, adw_id).await?;
     if row.origin != "daemon" {
         return Err(RunsError::WrongState {
             adw_id: adw_id.to_owned(),
@@ -30,10 +29,11 @@ async fn own_run(ctx: &Ctx, adw_id: &str) -> Result<RunRow, RunsError> {
 /// Asks for the end of a run.
 pub(super) async fn cancel(
     ctx: &Arc<Ctx>,
+    scope: &Scope,
     caller: &Caller,
     adw_id: &str,
 ) -> Result<RunView, RunsError> {
-    let row = own_run(ctx, adw_id).await?;
+    let row = own_run(ctx, scope, adw_id).await?;
     if row.active {
         let failure = Failure {
             class: FailureClass::Cancelled,
@@ -51,17 +51,18 @@ pub(super) async fn cancel(
         ctx.deps.changes.send(crate::changes::Changed::Queue);
         ctx.wake.notify_one();
     }
-    query::get(ctx, adw_id).await
+    query::get(ctx, scope, adw_id).await
 }
 
 /// Goes on with an ended run.
 pub(super) async fn resume(
     ctx: &Arc<Ctx>,
+    scope: &Scope,
     caller: &Caller,
     adw_id: &str,
     from_phase: Option<&str>,
 ) -> Result<RunView, RunsError> {
-    let row = own_run(ctx, adw_id).await?;
+    let row = own_run(ctx, scope, adw_id).await?;
     let wrong = |message: String| RunsError::WrongState { adw_id: adw_id.to_owned(), message };
     if row.active {
         return Err(wrong(format!(
@@ -69,7 +70,7 @@ pub(super) async fn resume(
             row.status
         )));
     }
-    let project = ctx.project_for_work(Some(&row.project))?;
+    let project = ctx.project_for_work(scope, Some(&row.project))?;
     let mut asked = row.phases();
     if let Some(phase) = from_phase {
         let phase = trigger::known_phase(&project, phase)?;
@@ -105,7 +106,7 @@ pub(super) async fn resume(
         "run resumed"
     );
     trigger::note(ctx, caller, &project, &row.issue_number, adw_id, "resume_adw_workflow");
-    query::get(ctx, adw_id).await
+    query::get(ctx, scope, adw_id).await
 }
 
 /// Stores the new life of an ended run, with the request key that asked for it.

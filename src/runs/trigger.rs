@@ -11,6 +11,7 @@ use super::run;
 use super::sql::{self, Requeue, RunRow};
 use super::view::{Caller, RunStatus, TriggerRequest, Triggered};
 use super::{query, steer};
+use crate::auth::Scope;
 use crate::clock::Millis;
 use crate::db::Tx;
 use crate::ids::{IssueNumber, PhaseName, RunId};
@@ -18,6 +19,7 @@ use crate::limits;
 
 /// A request that has passed validation.
 struct Valid {
+    scope: Scope,
     project: Arc<Project>,
     issue: String,
     adw_id: Option<String>,
@@ -45,7 +47,7 @@ pub(super) fn known_phase(project: &Project, phase: &str) -> Result<String, Runs
     Ok(phase.to_owned())
 }
 
-fn validate(ctx: &Ctx, request: TriggerRequest) -> Result<Valid, RunsError> {
+fn validate(ctx: &Ctx, scope: &Scope, request: TriggerRequest) -> Result<Valid, RunsError> {
     let issue = request
         .issue_number
         .parse::<IssueNumber>()
@@ -74,7 +76,7 @@ fn validate(ctx: &Ctx, request: TriggerRequest) -> Result<Valid, RunsError> {
             ));
         }
     }
-    let project = ctx.project_for_work(request.project.as_deref())?;
+    let project = ctx.project_for_work(scope, request.project.as_deref())?;
     let phases = match &request.phases {
         None => project.profile.sequence.clone(),
         Some(list) if list.is_empty() => {
@@ -91,7 +93,7 @@ fn validate(ctx: &Ctx, request: TriggerRequest) -> Result<Valid, RunsError> {
             project.profile.in_order(list)
         }
     };
-    Ok(Valid { project, issue, adw_id, phases, priority, request })
+    Ok(Valid { scope: scope.clone(), project, issue, adw_id, phases, priority, request })
 }
 
 impl Valid {
@@ -116,10 +118,11 @@ impl Valid {
 /// A whole workflow.
 pub(super) async fn trigger(
     ctx: &Arc<Ctx>,
+    scope: &Scope,
     caller: &Caller,
     request: TriggerRequest,
 ) -> Result<Triggered, RunsError> {
-    let valid = validate(ctx, request)?;
+    let valid = validate(ctx, scope, request)?;
     accept(ctx, caller, &valid, "trigger_adw_workflow").await
 }
 
@@ -132,7 +135,7 @@ async fn accept(
     // Twice at most: a lost race for the key, the issue or the id is seen on the second look.
     for _ in 0..2 {
         if let Some(first) = replay(ctx, caller, valid, tool).await? {
-            return answer(ctx, &first, false).await;
+            return answer(ctx, &valid.scope, &first, false).await;
         }
         if let Some(active) =
             sql::active_run_of_issue(ctx.db(), &valid.project.name, &valid.issue).await?
@@ -148,7 +151,7 @@ async fn accept(
                 ctx.run_changed(&adw_id);
                 ctx.deps.changes.send(crate::changes::Changed::Queue);
                 ctx.wake.notify_one();
-                return answer(ctx, &adw_id, false).await;
+                return answer(ctx, &valid.scope, &adw_id, false).await;
             }
             Err(RunsError::Db(e)) if e.is_unique() => {}
             Err(e) => return Err(e),
@@ -176,19 +179,30 @@ async fn replay(
         Some((first_tool, digest, adw_id)) if first_tool == tool && digest == valid.digest() => {
             Ok(Some(adw_id))
         }
-        Some((_, _, adw_id)) => Err(RunsError::Conflict {
-            message: format!(
-                "this idempotency key was used before with other arguments; it made run {adw_id}. Use a new key for a new request"
-            ),
-            adw_id,
-        }),
+        Some((_, _, adw_id)) => {
+            // A key or token that was bound to other projects since must not be told of their runs.
+            let adw_id = match sql::run_within(ctx.db(), &valid.scope, &adw_id).await? {
+                Some(run) => run.adw_id,
+                None => String::new(),
+            };
+            let made = match adw_id.as_str() {
+                "" => String::new(),
+                id => format!("; it made run {id}"),
+            };
+            Err(RunsError::Conflict {
+                message: format!(
+                    "this idempotency key was used before with other arguments{made}. Use a new key for a new request"
+                ),
+                adw_id,
+            })
+        }
     }
 }
 
 async fn joined(ctx: &Arc<Ctx>, valid: &Valid, active: &RunRow) -> Result<Triggered, RunsError> {
     let same_id = valid.adw_id.as_ref().is_none_or(|id| id == &active.adw_id);
     if same_id && active.digest == valid.digest() {
-        return answer(ctx, &active.adw_id, true).await;
+        return answer(ctx, &valid.scope, &active.adw_id, true).await;
     }
     Err(RunsError::Conflict {
         adw_id: active.adw_id.clone(),
@@ -203,7 +217,10 @@ async fn free_id(ctx: &Ctx, valid: &Valid, id: &str) -> Result<(), RunsError> {
     let Some(taken) = sql::run(ctx.db(), id).await? else {
         return Ok(());
     };
-    let message = if taken.origin == "external" {
+    let message = if !valid.scope.holds(&taken.project) {
+        // Ids are one space for all, so that it is taken shows; whose it is does not.
+        format!("id {id} cannot be used; choose another or leave it out")
+    } else if taken.origin == "external" {
         format!(
             "id {id} belongs to a run that this daemon did not start; choose another or leave it out"
         )
@@ -326,24 +343,26 @@ async fn store(ctx: &Ctx, caller: &Caller, valid: &Valid, tool: &str) -> Result<
 /// One phase.
 pub(super) async fn trigger_phase(
     ctx: &Arc<Ctx>,
+    scope: &Scope,
     caller: &Caller,
     phase: &str,
     request: TriggerRequest,
 ) -> Result<Triggered, RunsError> {
     const TOOL: &str = "trigger_adw_phase";
-    let project = ctx.project_for_work(request.project.as_deref())?;
+    let project = ctx.project_for_work(scope, request.project.as_deref())?;
     let phase = known_phase(&project, phase)?;
     let first = project.profile.phases.first().is_some_and(|p| p.name == phase);
     let fresh = first && request.adw_id.is_none();
-    let valid = validate(ctx, TriggerRequest { phases: Some(vec![phase.clone()]), ..request })?;
+    let valid =
+        validate(ctx, scope, TriggerRequest { phases: Some(vec![phase.clone()]), ..request })?;
     if fresh {
         return accept(ctx, caller, &valid, TOOL).await;
     }
     if let Some(again) = replay(ctx, caller, &valid, TOOL).await? {
-        return answer(ctx, &again, false).await;
+        return answer(ctx, scope, &again, false).await;
     }
     let known = match &valid.adw_id {
-        Some(id) => sql::run(ctx.db(), id).await?,
+        Some(id) => sql::run_within(ctx.db(), scope, id).await?,
         None => sql::newest_run_of_issue(ctx.db(), &valid.project.name, &valid.issue).await?,
     };
     let Some(row) = known else {
@@ -367,7 +386,7 @@ pub(super) async fn trigger_phase(
         let same =
             row.todo() == [phase.as_str()] && model.is_none_or(|m| row.model.as_ref() == Some(m));
         return if same {
-            answer(ctx, &row.adw_id, true).await
+            answer(ctx, scope, &row.adw_id, true).await
         } else {
             joined(ctx, &valid, &row).await
         };
@@ -383,7 +402,7 @@ pub(super) async fn trigger_phase(
     }
     again(ctx, caller, &valid, &row, &phase).await?;
     note(ctx, caller, &valid.project, &valid.issue, &row.adw_id, TOOL);
-    answer(ctx, &row.adw_id, false).await
+    answer(ctx, scope, &row.adw_id, false).await
 }
 
 fn no_run_for(valid: &Valid, phase: &str) -> RunsError {
@@ -431,6 +450,7 @@ async fn again(
 /// the run has to wait for a place.
 async fn answer(
     ctx: &Arc<Ctx>,
+    scope: &Scope,
     adw_id: &str,
     already_running: bool,
 ) -> Result<Triggered, RunsError> {
@@ -438,7 +458,7 @@ async fn answer(
     let begun = Instant::now();
     let limit = Duration::from_millis(ctx.config().trigger_timeout_ms);
     loop {
-        let view = query::get(ctx, adw_id).await?;
+        let view = query::get(ctx, scope, adw_id).await?;
         let waits = view.status == RunStatus::Queued
             && begun.elapsed() >= Duration::from_millis(limits::ADMISSION_GRACE_MS);
         let known = view.status != RunStatus::Queued

@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::auth::Scope;
+
 /// Where a run stands. The wire also knows `pending`: the answer to a trigger.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -400,6 +402,8 @@ pub struct ListFilter {
     pub limit: Option<u32>,
     /// From a page's `next_cursor`.
     pub cursor: Option<String>,
+    /// What exists at all for whoever asks. A handle sets its own (`Runs::within`).
+    pub scope: Scope,
 }
 
 /// A page of a phase's log.

@@ -1,5 +1,9 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
+mod access_matrix;
+mod access_scope;
+mod access_support;
+mod access_toolsets;
 mod cli_content;
 mod cli_daemon;
 mod cli_settings;

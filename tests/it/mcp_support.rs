@@ -8,7 +8,7 @@ use adwd::auth::{Access, AccessDeps};
 use adwd::changes::Changes;
 use adwd::clock::SystemClock;
 use adwd::config::{
-    AccessConfig, Config, Flags, ProjectConfig, StepsConfig, ToolNames, WritingConfig,
+    AccessConfig, Config, Flags, ProjectConfig, StepsConfig, ToolNames, Toolsets, WritingConfig,
 };
 use adwd::db::Db;
 use adwd::ids::{OsRng, ProjectName};
@@ -18,6 +18,7 @@ use adwd::runs::{Runs, RunsDeps};
 use adwd::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use adwd::web::{Front, Guard, Hosts, Origins, Serving, fronted, guarded, serve};
 use adwd::writing::{Writing, WritingDeps};
+use axum::Router;
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation,
     ProgressNotificationParam, ProtocolVersion, ResourceUpdatedNotificationParam,
@@ -123,6 +124,12 @@ pub struct Options {
     pub tool_names: ToolNames,
     /// Who may call over HTTP; everybody may work unless a test is about that.
     pub access: AccessConfig,
+    /// A guard of the test's own, which says whose a request is, in place of the program's.
+    pub guard: Option<fn(Router) -> Router>,
+    /// What a connection is shown that does not choose.
+    pub toolsets: Toolsets,
+    /// Names of the projects that are served.
+    pub projects: &'static [&'static str],
     /// Settings of step workflows; calls are not limited unless a test is about that.
     pub steps: StepsConfig,
 }
@@ -133,6 +140,9 @@ impl Default for Options {
             trigger_tools_enabled: true,
             tool_names: ToolNames::Underscore,
             access: AccessConfig { trust_loopback: true, ..AccessConfig::default() },
+            guard: None,
+            toolsets: Toolsets::default(),
+            projects: &["demo"],
             steps: StepsConfig { rate_limits: false, ..StepsConfig::default() },
         }
     }
@@ -166,7 +176,7 @@ impl World {
         let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
         db.migrate(&SystemClock).await.unwrap();
         let changes = Changes::new();
-        let runs = slice(dir.path(), &db, &changes, stop.clone()).await;
+        let runs = slice(dir.path(), options.projects, &db, &changes, stop.clone()).await;
         let content = dir.path().join("content");
         let steps = workflows(dir.path(), &db, &changes, options.steps, stop.clone()).await;
         let writing = Writing::open(WritingDeps {
@@ -191,6 +201,7 @@ impl World {
             writing,
             access,
             trigger_tools_enabled: options.trigger_tools_enabled,
+            toolsets: options.toolsets,
             tool_names: options.tool_names,
             version: "0.0.0-test",
             clock: Arc::new(SystemClock),
@@ -201,7 +212,10 @@ impl World {
         let socket = dir.path().join("s");
         let unix = UnixListener::bind(&socket).unwrap();
         let router = http_router(deps.clone(), HttpConfig::default(), stop.clone());
-        let router = guarded(router, guard);
+        let router = match options.guard {
+            Some(test_guard) => test_guard(router),
+            None => guarded(router, guard),
+        };
         let front = Front::new(Hosts::new(bind, &[]), Origins::default());
         let router = fronted(router, front.with_bodies(HTTP_PATH, BODY_MAX_BYTES));
         let served = vec![
@@ -216,24 +230,33 @@ impl World {
     }
 
     pub async fn connect(&self, (road, era): (Road, Era), ear: Ear) -> Client {
-        let lifecycle = match era {
-            Era::Legacy => ClientLifecycleMode::Initialize,
-            Era::Modern => ClientLifecycleMode::Discover {
-                preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-            },
-        };
         match road {
-            Road::Http => {
-                let config = StreamableHttpClientTransportConfig::with_uri(self.url.clone());
-                let transport = StreamableHttpClientTransport::from_config(config);
-                ear.serve_with_lifecycle(transport, lifecycle).await.unwrap()
-            }
+            Road::Http => http_client(&self.url, None, era, ear).await,
             Road::Unix => {
                 let stream = UnixStream::connect(&self.socket).await.unwrap();
-                ear.serve_with_lifecycle(stream, lifecycle).await.unwrap()
+                ear.serve_with_lifecycle(stream, lifecycle(era)).await.unwrap()
             }
         }
     }
+}
+
+/// How a client of that era begins.
+pub fn lifecycle(era: Era) -> ClientLifecycleMode {
+    match era {
+        Era::Legacy => ClientLifecycleMode::Initialize,
+        Era::Modern => ClientLifecycleMode::Discover {
+            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+        },
+    }
+}
+
+/// A client over HTTP, with a key or without.
+pub async fn http_client(url: &str, key: Option<&str>, era: Era, ear: Ear) -> Client {
+    adwd::tls::install();
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url.to_owned());
+    config.auth_header = key.map(str::to_owned);
+    let transport = StreamableHttpClientTransport::from_config(config);
+    ear.serve_with_lifecycle(transport, lifecycle(era)).await.unwrap()
 }
 
 /// The content that ships.
@@ -271,10 +294,25 @@ async fn workflows(
     Steps::open(deps).await.unwrap().0
 }
 
-async fn slice(dir: &Path, db: &Db, changes: &Changes, shutdown: CancellationToken) -> Runs {
-    let root = dir.join("repo");
-    git(dir, &["init", "-q", "-b", "main", "repo"]);
-    git(&root, &["commit", "-q", "--allow-empty", "-m", "first"]);
+/// A repository with one commit.
+pub fn repository(dir: &Path, name: &str) -> PathBuf {
+    git(dir, &["init", "-q", "-b", "main", name]);
+    git(&dir.join(name), &["commit", "-q", "--allow-empty", "-m", "first"]);
+    dir.join(name)
+}
+
+async fn slice(
+    dir: &Path,
+    projects: &[&str],
+    db: &Db,
+    changes: &Changes,
+    shutdown: CancellationToken,
+) -> Runs {
+    let served = projects.iter().map(|name| {
+        let root = repository(dir, &format!("repo-{name}"));
+        ProjectConfig::new(ProjectName::parse(name).unwrap(), root)
+    });
+    let served = served.collect();
     let env: BTreeMap<String, String> = std::env::vars()
         .filter(|(name, _)| name == "PATH")
         .chain([("HOME".to_owned(), dir.display().to_string())])
@@ -282,7 +320,7 @@ async fn slice(dir: &Path, db: &Db, changes: &Changes, shutdown: CancellationTok
     let mut config = Config::load(&Flags::default(), &env).unwrap().config;
     config.limits.max_running = 0;
     config.trigger_timeout_ms = 50;
-    config.projects = vec![ProjectConfig::new(ProjectName::parse("demo").unwrap(), root)];
+    config.projects = served;
     let deps = RunsDeps {
         config: Arc::new(config),
         db: db.clone(),

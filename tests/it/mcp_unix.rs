@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use adwd::mcp::bridge;
+use adwd::mcp::{Hello, bridge};
 use rmcp::model::{SubscribeRequestParams, SubscriptionFilter};
 use rmcp::service::SubscriptionEnd;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ async fn at_the_end_of_input_pending_replies_are_still_carried_out() {
         + &line(2, "tools/call", json!({ "name": "wait_adw_workflow", "arguments": args }));
     let mut output = Vec::new();
     let began = Instant::now();
-    bridge(&world.socket, input.as_bytes(), &mut output).await.unwrap();
+    bridge(&world.socket, &Hello::default(), input.as_bytes(), &mut output).await.unwrap();
     // Longer than the 5 s that rmcp alone would give, and not much longer than the wait.
     assert!(began.elapsed() >= Duration::from_secs(6), "{:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
@@ -57,10 +57,10 @@ async fn an_empty_input_ends_at_once_and_says_nothing() {
     let world = World::new().await;
     let mut output = Vec::new();
     let began = Instant::now();
-    bridge(&world.socket, &b""[..], &mut output).await.unwrap();
+    bridge(&world.socket, &Hello::default(), &b""[..], &mut output).await.unwrap();
     assert!(output.is_empty() && began.elapsed() < Duration::from_secs(2));
     let missing = world.socket.with_extension("none");
-    assert!(bridge(&missing, &b""[..], &mut output).await.is_err());
+    assert!(bridge(&missing, &Hello::default(), &b""[..], &mut output).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod lists;
 mod lives;
 mod lockstep;
 mod schema;
+mod scope;
 mod stored;
 
 use adwd::clock::{Millis, TestClock};

@@ -364,7 +364,7 @@ async fn a_project_is_known_by_its_runs_or_by_its_executions() {
         (&served["project"]["name"], &served["active_task"]),
         (&json!("demo"), &Value::Null,)
     );
-    assert!(served["project"]["path"].as_str().unwrap().ends_with("/repo"));
+    assert!(served["project"]["path"].as_str().unwrap().ends_with("/repo-demo"));
     let arguments = json!({ "workflow_name": "tiny", "project": "shop" });
     let id = done(&client, "workflow_start", arguments).await["execution_id"].clone();
     for uri in ["project_context://shop", "project-context://shop", "midex://project/shop"] {

@@ -1,7 +1,7 @@
 //! The defects of the implementation that this family comes from, where they concern the wire: each
 //! is a test that bears its number (`spec/writing.md` §3).
 
-use adwd::mcp::bridge;
+use adwd::mcp::{Hello, bridge};
 use serde_json::{Value, json};
 
 use crate::mcp_support::*;
@@ -243,7 +243,7 @@ async fn defect_39_a_call_over_stdio_is_carried_out_once_and_answered_once() {
     let call = json!({ "name": "record_production_metric", "arguments": arguments });
     let mut output = Vec::new();
     let input = line(1, "tools/call", call);
-    bridge(&world.socket, input.as_bytes(), &mut output).await.unwrap();
+    bridge(&world.socket, &Hello::default(), input.as_bytes(), &mut output).await.unwrap();
     let text = String::from_utf8(output).unwrap();
     let replies = text.lines().filter(|l| l.contains("\"id\":1")).count();
     assert_eq!(replies, 1, "{text}");

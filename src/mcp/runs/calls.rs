@@ -137,6 +137,7 @@ impl Call<'_> {
             since_ms: self.args.int("since"),
             limit: self.args.count("limit"),
             cursor: self.args.text("cursor"),
+            ..ListFilter::default()
         };
         answer(&self.server.runs().list(&filter).await?)
     }

@@ -54,13 +54,19 @@ impl RunUri {
         }
     }
 
+    /// The run that it is about; none where it is about all.
+    #[must_use]
+    pub fn run(&self) -> Option<&RunId> {
+        match self {
+            RunUri::Runs => None,
+            RunUri::Run(id) | RunUri::State(id) | RunUri::Log(id, _) => Some(id),
+        }
+    }
+
     /// Whether a change of this run may change what is read here.
     #[must_use]
     pub fn shows(&self, changed: &RunId) -> bool {
-        match self {
-            RunUri::Runs => true,
-            RunUri::Run(id) | RunUri::State(id) | RunUri::Log(id, _) => id == changed,
-        }
+        self.run().is_none_or(|id| id == changed)
     }
 }
 

@@ -13,7 +13,8 @@ use crate::mcp::resources::{JSON, MARKDOWN, Reading};
 use crate::runs::{Runs, RunsError};
 use crate::steps::library::SUPERVISOR;
 use crate::steps::{
-    ExecutionFilter, ExecutionView, Handed, Rule, StepStatus, StepView, Steps, StepsError,
+    ExecutionFilter, ExecutionView, Handed, Rule, StepHandout, StepStatus, StepView, Steps,
+    StepsError,
 };
 
 /// Why nothing was read.
@@ -39,11 +40,21 @@ impl From<RunsError> for Unread {
     }
 }
 
-/// What is at an address.
+/// What is said to a reader in place of a token and of how to use it.
+const WITHHELD: &str = "This step is out. Its token is shown to callers of the team tier and above, \
+                        who may hand it in.";
+
+/// What is at an address; tokens only for a caller who `may_steer`: whoever has one can hand the
+/// step in by any road.
 ///
 /// # Errors
 /// [`Unread`].
-pub async fn read(steps: &Steps, runs: &Runs, uri: &StepUri) -> Result<Reading, Unread> {
+pub async fn read(
+    steps: &Steps,
+    runs: &Runs,
+    uri: &StepUri,
+    may_steer: bool,
+) -> Result<Reading, Unread> {
     let seed_001 = uri.spelling != Spelling::Canonical;
     Ok(match &uri.place {
         Place::Workflows => content(&lists::workflows(steps, seed_001).await?),
@@ -54,7 +65,7 @@ pub async fn read(steps: &Steps, runs: &Runs, uri: &StepUri) -> Result<Reading, 
             live(&if seed_001 {
                 current_001(steps, &id).await?
             } else {
-                current_003(steps, &id).await?
+                current_003(steps, &id, may_steer).await?
             })
         }
         Place::Status(of) => {
@@ -141,7 +152,19 @@ fn progress_001(execution: &ExecutionView) -> usize {
     count(execution, StepStatus::Completed) * 100 / execution.steps.len().max(1)
 }
 
-async fn current_003(steps: &Steps, id: &str) -> Result<Value, Unread> {
+/// A step that is out, in seed 003's words.
+fn out(step: &StepHandout, may_steer: bool) -> Map<String, Value> {
+    const TOKEN: &str = "continuation_token";
+    let mut value = step_003(step, TOKEN);
+    if !may_steer {
+        value.remove(TOKEN);
+        value.remove("token_expires_at");
+        value.insert("instructions".to_owned(), json!(WITHHELD));
+    }
+    value
+}
+
+async fn current_003(steps: &Steps, id: &str, may_steer: bool) -> Result<Value, Unread> {
     let handed: Handed = steps.current(id).await?;
     let execution = steps.execution(id).await?;
     let mut value = object([
@@ -152,7 +175,7 @@ async fn current_003(steps: &Steps, id: &str) -> Result<Value, Unread> {
     ]);
     if let Some(step) = &handed.step {
         value.insert("step_status".to_owned(), json!(StepStatus::Running));
-        value.extend(step_003(step, "continuation_token"));
+        value.extend(out(step, may_steer));
         value.remove("step_name");
     }
     value.extend(object([
@@ -165,7 +188,7 @@ async fn current_003(steps: &Steps, id: &str) -> Result<Value, Unread> {
         ("message", Some(json!(handed.message))),
     ]));
     if !handed.parallel.is_empty() {
-        let others = handed.parallel.iter().map(|step| step_003(step, "continuation_token"));
+        let others = handed.parallel.iter().map(|step| out(step, may_steer));
         value.insert("parallel_steps".to_owned(), others.map(Value::Object).collect());
     }
     Ok(Value::Object(value))

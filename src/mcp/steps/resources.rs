@@ -225,7 +225,7 @@ pub async fn startable(steps: &Steps) -> Result<Vec<Workflow>, StepsError> {
     Ok(startable.filter_map(|listing| listing.workflow).collect())
 }
 
-/// What is at an address.
+/// What is at an address; tokens only for a caller who `may_steer`.
 ///
 /// # Errors
 /// What is not there is "not found" with its address and a word for programs.
@@ -234,8 +234,9 @@ pub async fn read(
     runs: &Runs,
     uri: &str,
     address: &StepUri,
+    may_steer: bool,
 ) -> Result<Reading, ErrorData> {
-    reads::read(steps, runs, address).await.map_err(|unread| match unread {
+    reads::read(steps, runs, address, may_steer).await.map_err(|unread| match unread {
         Unread::Missing(why) => resource_not_found(uri, &why),
         Unread::Runs(error) => ToolError::from(error).into_protocol(),
         Unread::Steps(error) => unread_error(uri, &error),

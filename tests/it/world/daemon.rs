@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rmcp::model::ProtocolVersion;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
-use rmcp::{ClientLifecycleMode, ClientServiceExt};
+use rmcp::ClientServiceExt;
+use rmcp::transport::TokioChildProcess;
 use tokio::net::UnixStream;
 
 use super::{ADWD, SOON, World, eventually};
-use crate::mcp_support::{Client, Ear, Era};
+use crate::mcp_support::{Client, Ear, Era, http_client, lifecycle};
 
 /// A daemon; ended with its world.
 pub struct Daemon<'w> {
@@ -110,10 +108,7 @@ impl<'w> Daemon<'w> {
 
     /// A client over HTTP.
     pub async fn http_client(&self, era: Era) -> Client {
-        adwd::tls::install();
-        let config = StreamableHttpClientTransportConfig::with_uri(self.url());
-        let transport = StreamableHttpClientTransport::from_config(config);
-        Ear::named("test").serve_with_lifecycle(transport, lifecycle(era)).await.unwrap()
+        http_client(&self.url(), None, era, Ear::named("test")).await
     }
 
     /// A client over the standard streams of an `adwd stdio` child.
@@ -138,13 +133,4 @@ pub async fn stdio_client(world: &World, era: Era) -> Client {
     let transport = TokioChildProcess::new(command).expect("adwd stdio starts");
     let connected = Ear::named("test").serve_with_lifecycle(transport, lifecycle(era));
     tokio::time::timeout(Duration::from_secs(SOON), connected).await.expect("a greeting").unwrap()
-}
-
-fn lifecycle(era: Era) -> ClientLifecycleMode {
-    match era {
-        Era::Legacy => ClientLifecycleMode::Initialize,
-        Era::Modern => ClientLifecycleMode::Discover {
-            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-        },
-    }
 }

@@ -1,0 +1,168 @@
+//! Callers of every tier and scope, and a world for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use adwd::auth::{Principal, Scope, Tier};
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use reqwest::Client as Web;
+use rmcp::model::CallToolResult;
+use serde_json::{Value, json};
+
+use crate::mcp_support::*;
+
+/// The projects of a world for bound callers: their own, and one that must not exist for them.
+pub const PROJECTS: &[&str] = &["shop", "bank"];
+/// The tiers that a key can have.
+pub const KEY_TIERS: [Tier; 5] =
+    [Tier::Free, Tier::Solo, Tier::Team, Tier::Enterprise, Tier::Admin];
+
+/// Who calls over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who {
+    pub tier: Tier,
+    /// The projects it is bound to; none is no bound.
+    pub projects: &'static [&'static str],
+}
+
+impl Who {
+    pub fn of(tier: Tier) -> Who {
+        Who { tier, projects: &[] }
+    }
+
+    pub fn bound(tier: Tier) -> Who {
+        Who { tier, projects: &["shop"] }
+    }
+
+    /// What it shows in its requests.
+    pub fn key(self) -> String {
+        format!("test:{}:{}", self.tier.as_str(), self.projects.join(","))
+    }
+
+    /// A client of it.
+    pub async fn client(self, world: &World, era: Era) -> Client {
+        http_client(&world.url, Some(&self.key()), era, Ear::named("test")).await
+    }
+
+    /// The whole answer to one request without a handshake.
+    pub async fn ask(self, world: &World, method: &str, params: Value) -> Value {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        adwd::tls::install();
+        let sent = Web::new()
+            .post(&world.url)
+            .header("accept", "application/json, text/event-stream")
+            .header("content-type", "application/json")
+            .bearer_auth(self.key())
+            .body(body.to_string());
+        sent.send().await.unwrap().json().await.unwrap()
+    }
+
+    /// The answer to a call of a tool.
+    pub async fn call(self, world: &World, tool: &str, arguments: Value) -> Value {
+        self.ask(world, "tools/call", json!({ "name": tool, "arguments": arguments })).await
+    }
+}
+
+/// Two projects, and callers who are who their key says: the principals are real, the proof of them
+/// is not what is tested here.
+pub async fn world() -> World {
+    let options = Options { guard: Some(by_word), projects: PROJECTS, ..Options::default() };
+    World::with(options).await
+}
+
+fn by_word(router: Router) -> Router {
+    router.layer(from_fn(pass))
+}
+
+async fn pass(mut request: Request, next: Next) -> Response {
+    let shown = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+    let Some(principal) = shown.and_then(principal) else {
+        return StatusCode::UNAUTHORIZED.into_response();
+    };
+    request.extensions_mut().insert(principal);
+    next.run(request).await
+}
+
+fn principal(header: &str) -> Option<Principal> {
+    let (tier, projects) = header.strip_prefix("Bearer test:")?.split_once(':')?;
+    let names: BTreeSet<String> =
+        projects.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let scope = match names.is_empty() {
+        true => Scope::All,
+        false => Scope::Projects(Arc::new(names)),
+    };
+    let tier = Tier::parse(tier)?;
+    let user_id = format!("key:{}", tier.as_str());
+    Some(Principal { user_id, tier, scope, ..Principal::loopback(false) })
+}
+
+/// The word of a refusal, in either form; none where the call succeeded.
+pub fn word(result: &CallToolResult) -> Option<String> {
+    if result.is_error != Some(true) {
+        return None;
+    }
+    let content = result.structured_content.as_ref().expect("errors are structured");
+    let word = content.pointer("/error/code").or_else(|| content.get("code"));
+    Some(word.and_then(Value::as_str).expect("errors have a code").to_owned())
+}
+
+/// One of everything that can be read, made by the owner: what stands for each variable of the
+/// templates.
+pub async fn one_of_each(world: &World) -> BTreeMap<&'static str, String> {
+    let owner = world.client((Road::Unix, Era::Modern)).await;
+    let trigger = json!({ "issue_number": 1, "project": "shop" });
+    let run = ok(&owner, "trigger_adw_workflow", trigger).await;
+    let start = json!({ "workflow_name": "bug-fix", "project": "shop", "max_parallel": 4 });
+    let step = ok(&owner, "workflow_start", start).await;
+    let artifact = json!({ "type": "markdown", "title": "Notes", "content": "# It works" });
+    let output = json!({ "summary": "Looked at it", "artifacts": [artifact] });
+    let submit = json!({ "token": step["new_token"], "output": output });
+    let next = ok(&owner, "workflow_next_step", submit).await;
+    assert!(next["new_token"].is_string(), "a step is out: {next:#}");
+    let execution = step["execution_id"].as_str().unwrap().to_owned();
+    let read = rmcp::model::ReadResourceRequestParams::new("midex://workflow/artifacts/recent");
+    let recent = owner.read_resource(read).await.unwrap();
+    let recent = serde_json::to_value(&recent.contents[0]).unwrap();
+    let recent: Value = serde_json::from_str(recent["text"].as_str().unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{recent:#}")).to_owned();
+    let series = json!({ "series_id": 1, "user_id": 1, "concept": "A lighthouse" });
+    let series = ok(&owner, "create_workflow", series).await;
+    BTreeMap::from([
+        ("adw_id", text(&run["adw_id"])),
+        ("phase", "plan".to_owned()),
+        ("workflowName", "bug-fix".to_owned()),
+        ("executionId", execution.clone()),
+        ("execution_id", execution.clone()),
+        ("task_id", execution),
+        ("stepName", text(&step["step_name"])),
+        ("artifactId", text(&recent[0]["artifact_id"])),
+        ("type", "markdown".to_owned()),
+        ("agent", text(&step["agent_name"])),
+        ("projectId", "shop".to_owned()),
+        ("project_id", "shop".to_owned()),
+        ("workflow_id", series["workflow_id"].to_string()),
+        ("book_number", "1".to_owned()),
+        ("phase_number", "1".to_owned()),
+        ("view", "summary".to_owned()),
+    ])
+}
+
+/// A template with its variables filled in; optional ones are left out.
+pub fn fill(template: &str, values: &BTreeMap<&'static str, String>) -> String {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (variable, behind) = after.split_once('}').unwrap();
+        text.push_str(before);
+        if !variable.starts_with('?') {
+            let value = values.get(variable);
+            text.push_str(value.unwrap_or_else(|| panic!("{template}: what is {variable}?")));
+        }
+        rest = behind;
+    }
+    text + rest
+}
