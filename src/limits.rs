@@ -375,7 +375,7 @@ pub const HTTP_BODY_BYTES: usize = 1 << 20;
 /// A body up to this size is read without asking for a share of [`HTTP_BODIES_BYTES`].
 pub const HTTP_SMALL_BODY_BYTES: usize = 64 * 1024;
 /// All larger bodies that are being read or worked on at once.
-pub const HTTP_BODIES_BYTES: usize = 24 << 20;
+pub const HTTP_BODIES_BYTES: usize = 16 << 20;
 /// A connection between two requests. An open event stream is one request.
 pub const HTTP_IDLE_MS: u64 = 75_000;
 /// A client that takes nothing of its answer for so long is gone.

@@ -61,8 +61,8 @@ impl Front {
         own.map_or(HTTP_BODY_BYTES, |(_, max)| *max)
     }
 
-    /// Whether the request is one at all and for us, before its body is looked at.
-    fn check(&self, request: &Request) -> Result<(), Response> {
+    /// The refusal of a request that is none at all, or none for us; its body is not looked at.
+    fn refused(&self, request: &Request) -> Option<Response> {
         let headers = request.headers();
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             let message = format!("{} is not served", request.method());
@@ -70,33 +70,35 @@ impl Front {
             let mut refused =
                 last_refusal(status, "method_not_allowed", &message, "this is no proxy");
             let _ = refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
-            return Err(refused);
+            return Some(refused);
         }
-        self.check_host(request.uri(), headers, request.version())?;
+        let host = self.refused_host(request.uri(), headers, request.version());
+        if host.is_some() {
+            return host;
+        }
         let mut origins = headers.get_all(ORIGIN).iter();
         if origins.any(|origin| !origin.to_str().is_ok_and(|text| self.origins.allow(text))) {
-            return Err(refusal(
+            return Some(refusal(
                 StatusCode::FORBIDDEN,
                 "origin_not_allowed",
                 "pages of this origin may not call",
                 "list it in http.allowed_origins if it is yours",
             ));
         }
-        if !is_plain(request.uri().path()) {
-            return Err(refusal(
+        (!is_plain(request.uri().path())).then(|| {
+            refusal(
                 StatusCode::BAD_REQUEST,
                 "bad_path",
                 "the path is not in its plain form",
                 "send it without //, dot segments and encoded separators",
-            ));
-        }
-        Ok(())
+            )
+        })
     }
 
-    fn check_host(&self, uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Response> {
+    fn refused_host(&self, uri: &Uri, headers: &HeaderMap, version: Version) -> Option<Response> {
         let hosts: Vec<_> = headers.get_all(HOST).iter().collect();
         if hosts.len() > 1 || (hosts.is_empty() && version == Version::HTTP_11) {
-            return Err(last_refusal(
+            return Some(last_refusal(
                 StatusCode::BAD_REQUEST,
                 "bad_host",
                 &format!("a request has one Host header, and this one {}", hosts.len()),
@@ -106,15 +108,15 @@ impl Front {
         // An absolute target names the host as well, and then is what counts (RFC 9112 §3.2.2).
         let own = hosts.iter().map(|host| host.to_str().unwrap_or_default());
         let named: Vec<&str> = own.chain(uri.authority().map(|a| a.as_str())).collect();
-        if named.is_empty() || named.iter().any(|name| !self.hosts.allow(name)) {
-            return Err(refusal(
-                StatusCode::FORBIDDEN,
-                "host_not_allowed",
-                "this daemon is not addressed by that name",
-                "list the name in http.allowed_hosts if it is yours",
-            ));
+        if !named.is_empty() && named.iter().all(|name| self.hosts.allow(name)) {
+            return None;
         }
-        Ok(())
+        Some(refusal(
+            StatusCode::FORBIDDEN,
+            "host_not_allowed",
+            "this daemon is not addressed by that name",
+            "list the name in http.allowed_hosts if it is yours",
+        ))
     }
 }
 
@@ -135,9 +137,9 @@ pub fn fronted(router: Router, front: Front) -> Router {
 }
 
 async fn pass(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
-    let mut response = match front.check(&request) {
-        Ok(()) => bounded(&front, request, next).await,
-        Err(refused) => refused,
+    let mut response = match front.refused(&request) {
+        None => bounded(&front, request, next).await,
+        Some(refused) => refused,
     };
     harden(response.headers_mut());
     response

@@ -88,7 +88,7 @@ impl Standing {
     /// Whether something could be written.
     pub(super) fn wrote(&self, taken: bool, now: Instant) {
         let mut state = self.state();
-        state.stalled = if taken { None } else { state.stalled.or_else(|| Some(now)) };
+        state.stalled = if taken { None } else { state.stalled.or(Some(now)) };
     }
 
     /// Whether the peer has closed its side.

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::hostile_support::*;
-use crate::world::{SOON, World, eventually};
+use crate::world::{RUN, SOON, World, eventually};
 
 /// Sends a byte every now and then, until the server has had enough; what it said, and when.
 async fn drip(address: &str, first: String) -> (String, Duration) {
@@ -55,13 +55,13 @@ async fn who_sends_byte_by_byte_is_told_that_time_is_up() {
     };
     let (one, two, three, four) = tokio::join!(slow_head, slow_body, slow_chunk, silent);
     assert_eq!(status(&one.0), 408, "{}", one.0);
-    assert_eq!(one.1.as_millis() as u64 / HTTP_HEAD_MS, 1, "{:?}", one.1);
+    assert!(one.1.as_millis() as u64 >= HTTP_HEAD_MS, "{:?}", one.1);
     for (answer, after) in [two, three] {
         assert_eq!(status(&answer), 408, "{answer}");
-        assert_eq!(after.as_millis() as u64 / HTTP_BODY_MS, 1, "{after:?}");
+        assert!(after.as_millis() as u64 >= HTTP_BODY_MS, "{after:?}");
     }
     assert_eq!(four.0, "");
-    assert_eq!(four.1.as_millis() as u64 / HTTP_HEAD_MS, 1, "{:?}", four.1);
+    assert!(four.1.as_millis() as u64 >= HTTP_HEAD_MS, "{:?}", four.1);
     good.end().await;
     assert_flat(&daemon, before);
 }
@@ -147,7 +147,7 @@ async fn who_never_reads_its_answers_is_cut_off() {
         }));
     }
     for one in deaf {
-        let sent = tokio::time::timeout(Duration::from_secs(60), one).await;
+        let sent = tokio::time::timeout(Duration::from_secs(RUN), one).await;
         sent.expect("the server hangs up").unwrap();
     }
     good.end().await;

@@ -73,11 +73,6 @@ async fn what_is_a_strange_message_is_answered() {
     ] {
         let answer = say(&at, post(&at, &[], &text)).await;
         let told = if answer.contains("application/json") { body(&answer) } else { Value::Null };
-        println!(
-            "{what}: {} {}",
-            status(&answer),
-            &told.to_string().chars().take(120).collect::<String>()
-        );
         assert!(status(&answer) != 0 && status(&answer) < 500, "{what}: {answer}");
         match code {
             Some(code) => assert_eq!(told["error"]["code"], code, "{what}: {told}"),

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Daemon, World};
+use crate::world::{Daemon, SOON, World};
 
 /// How long an answer may take at most: longer than every limit of the server.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -110,7 +110,7 @@ pub fn assert_flat(daemon: &Daemon<'_>, before_kib: u64) {
 }
 
 /// A client that calls again and again, each time on a connection of its own, and insists on being
-/// answered within the time that a head may take.
+/// answered soon.
 pub struct Good {
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -124,7 +124,7 @@ impl Good {
         let ended = stop.clone();
         let web = reqwest::Client::builder()
             .pool_max_idle_per_host(0)
-            .timeout(Duration::from_secs(10))
+            .timeout(Duration::from_secs(SOON))
             .build()
             .unwrap();
         let task = tokio::spawn(async move {

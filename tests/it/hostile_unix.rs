@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 
 use crate::hostile_support::*;
 use crate::mcp_support::{Client, ok};
-use crate::world::{SOON, World, eventually};
+use crate::world::{RUN, SOON, World, eventually};
 
 async fn works(client: &Client) {
     ok(client, "list_adw_workflows", json!({})).await;
@@ -29,7 +29,7 @@ async fn sent(world: &World, piece: &[u8], times: usize) {
     };
     let reading = async { while read.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {} };
     let both = async { tokio::join!(sending, reading) };
-    tokio::time::timeout(Duration::from_secs(SOON), both).await.expect("the connection ends");
+    tokio::time::timeout(Duration::from_secs(RUN), both).await.expect("the connection ends");
 }
 
 #[tokio::test(flavor = "multi_thread")]
