@@ -243,25 +243,40 @@ fn an_ed25519_key_signs_too() {
     assert!(verify(&format!("{signed}.{mark}"), &keys, &expected).is_ok());
 }
 
-/// RFC 7515 A.2: a signature that others made with RSA.
+/// A public RSA key of 2,048 bits and what OpenSSL 3 signed with it: `adwd`, as RS256 and PS384.
+const RSA_N: &str = concat!(
+    "mtYy0J4Ux2M1matASa2FCrEY6lh_aP3g17NNrpPYJSjjQOl7GypOPXeOAN5eCh5F0KN69oW0aYChIBSrStxOjh",
+    "bIWxz3Q_1g7TMJBNJBzz6v39id68hk3W_sr3N1b7GAIn1s3lNWAwmPPsqT86sieqoNN0vTnaRZp4RJLfLWCWrn",
+    "QmLVhfO-e6-dlcaNVtutjOPkAzdaDt2QVdH0dO3_9-RiuFT4xE2CQpPArQhvjPF_Lca4DhMp10YflroYHSDZqM",
+    "LozXkIFjTUjiRa6janvM0YwVgO53eBNujUo9MBZdJSZ4i-xLtvQpbSwtmNcGvx2Dy20RB57CYtr824yPC5FQ",
+);
+const RSA_RS256: &str = concat!(
+    "NVtzMDbdz8NPItYKtMr2FwNxypMNLOhLu_n_whEk0wEE8y22IIHxHqYXHdCkig13Fvzieo3k7uF4rYpYpRWCuN",
+    "Afavz6J9B5Yj41cD7B5q0hGB54nifhRdrcr32Q7WB_YEYbLcti8eU-csbq5ER_B17zrHr2eMHtc-olGN7SXk7L",
+    "ucsmCZzbKceqw40DXMIaon7zJtY4qa7Y_w3lqYtSkbl6ehV1aciLQjiHSsQ7vVeObJWO9-0-HB51UiQIy4G-qV",
+    "Jyopg0ENtyO--ZCDqn73rJlshk--nzlHlSv7S8JseDTHeOZENRqXVuDfS_tYIPfbnXZCkXW8LEgfeHzMkkRw",
+);
+const RSA_PS384: &str = concat!(
+    "N8HcbbDiQm1XHxWBHgpQYhFhX8seN5JGuPemueWwkaPdQYbYNWmH0uyAAdM3dMZXKW_EsT58JeaAxZxj5QNG2r",
+    "1n_aQv8AH5eReaaAewjLzApDctvy31GtpSdhLxxoDZj6Oc7Ae-YHbyKBtKCf5DG-bhs0mqtcWdHUiRHuUd1s3w",
+    "vvAaLlN6pDBPTfqvomzaqVgOW4WE8kQfgmIAJ7d9W9hAvTJpZ-Iydn_TZO_gXSMFRage1jhUOkdrQkjyMFbv-6",
+    "jm-NYwRNayNw4G9CVaR-Evq4VvfECeGk5kCcm7ds4k79PRzO_DVCtuGfKJmRSMxVVWh4booLpsJ2U0iQAO5A",
+);
+
 #[test]
-fn the_rsa_example_of_the_specification_is_signed() {
-    let jwk = json!({ "kty": "RSA", "e": "AQAB", "n": concat!(
-        "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yR",
-        "T-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXB",
-        "dQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9ia",
-        "GNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ") });
-    let key = issuer_key(&jwk).unwrap();
-    let signed = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
-    let mark = URL_SAFE_NO_PAD.decode(concat!(
-        "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9",
-        "uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB",
-        "_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rq",
-        "VT5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw")).unwrap();
-    assert!(key.public.signed("RS256", signed.as_bytes(), &mark));
-    assert!(!key.public.signed("RS512", signed.as_bytes(), &mark));
-    assert!(!key.public.signed("PS256", signed.as_bytes(), &mark));
-    assert!(!key.public.signed("ES256", signed.as_bytes(), &mark));
+fn what_another_library_signs_with_rsa_is_signed() {
+    let key = |n: &str| issuer_key(&json!({ "kty": "RSA", "e": "AQAB", "n": n })).unwrap();
+    let signed = |key: &IssuerKey, alg: &str, mark: &str| {
+        key.public.signed(alg, b"adwd", &URL_SAFE_NO_PAD.decode(mark).unwrap())
+    };
+    let good = key(RSA_N);
+    assert!(signed(&good, "RS256", RSA_RS256) && signed(&good, "PS384", RSA_PS384));
+    for (alg, mark) in [("RS384", RSA_RS256), ("PS256", RSA_RS256), ("ES256", RSA_RS256)] {
+        assert!(!signed(&good, alg, mark), "{alg}");
+    }
+    assert!(!signed(&good, "RS256", RSA_PS384));
+    let short = key(&RSA_N[..128]);
+    assert!(!signed(&short, "RS256", RSA_RS256), "under 2,048 bits no key is believed");
 }
 
 proptest! {

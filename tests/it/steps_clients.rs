@@ -14,16 +14,13 @@ fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-/// A world with a daemon that does not slow its clients down.
+/// A world with a daemon that does not slow its clients down and lets those on loopback work.
 fn world() -> World {
     let world = World::new();
     let folder = world.dir().join("home/.config/adwd");
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(
-        folder.join("config.toml"),
-        "[http]\ntrust_loopback = true\n[steps]\nrate_limits = false\n",
-    )
-    .unwrap();
+    let settings = "[steps]\nrate_limits = false\n[http]\ntrust_loopback = true\n";
+    std::fs::write(folder.join("config.toml"), settings).unwrap();
     world
 }
 
