@@ -28,7 +28,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("ids", &["clock", "limits"]),
     ("config", &["telemetry", "db"]),
     ("db", &["metrics"]),
-    ("audit", &["auth"]),
+    ("audit", &["auth", "quota"]),
     ("quota", &["auth"]),
     ("cli", &["daemon", "demo", "doctor", "service"]),
     ("demo", &["daemon"]),
@@ -38,6 +38,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
 
 /// Files of the pure cores of the slices, and what they may not name.
 const PURE: &[&str] = &[
+    "audit/params.rs",
     "mcp/steps/dialect.rs",
     "mcp/steps/shapes.rs",
     "mcp/steps/uri.rs",

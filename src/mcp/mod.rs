@@ -5,10 +5,12 @@
 
 pub mod address;
 pub mod args;
+pub mod audit;
 pub mod bounds;
 pub mod caller;
 pub mod completion;
 pub mod error;
+pub mod gate;
 pub mod prompts;
 pub mod resources;
 pub mod runs;
@@ -20,5 +22,6 @@ pub mod tools;
 pub mod transport;
 pub mod writing;
 
+pub use gate::Gate;
 pub use server::{AdwServer, McpDeps};
 pub use transport::{HttpConfig, bridge, http_router, http_router_of, serve_http, serve_unix};

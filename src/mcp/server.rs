@@ -6,13 +6,15 @@ use std::time::Duration;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
     CompleteResult, DiscoverResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
-    GetTaskResult, Implementation, InitializeRequestParams, InitializeResult, ListPromptsResult,
+    GetTaskResult, Implementation, InitializeRequestParams, InitializeResult, JsonObject,
+    ListPromptsResult,
     ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
     ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
     SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
+use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -20,10 +22,11 @@ use super::args::{clip, nearest};
 use super::bounds::{STATIC_TTL_MS, STREAMS_COUNT};
 use super::caller::caller;
 use super::error::ToolError;
+use super::gate::{Asked, Gate};
 use super::runs::tasks;
 use super::subscriptions::{Watched, acceptable, pump};
 use super::tools::{self, Catalogue, Effect, Family, ToolDef};
-use super::{completion, prompts, resources, runs, steps, writing};
+use super::{audit, completion, prompts, resources, runs, steps, writing};
 use crate::auth::{Action, Principal, Transport};
 use crate::clock::Clock;
 use crate::config::ToolNames;
@@ -48,6 +51,8 @@ pub struct McpDeps {
     pub version: &'static str,
     /// Where "a week ago" is counted from.
     pub clock: Arc<dyn Clock>,
+    /// What limits and records.
+    pub gate: Gate,
 }
 
 /// What a model is told about the server as a whole.
@@ -133,6 +138,10 @@ impl AdwServer {
         self.shared.deps.clock.as_ref()
     }
 
+    pub(super) fn gate(&self) -> &Gate {
+        &self.shared.deps.gate
+    }
+
     pub(super) fn principal(&self) -> &Principal {
         &self.principal
     }
@@ -160,6 +169,33 @@ impl AdwServer {
             return Ok(def);
         }
         Err(Refused::Tool(not_allowed(def)))
+    }
+
+    /// What a call of a tool answers that was let through.
+    async fn answer_call(
+        &self,
+        request: &CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let answer = match self.tool(&request.name) {
+            Ok(def) => match def.family {
+                Family::Runs => runs::calls::call(self, def, request, context).await,
+                Family::Steps => {
+                    let arguments = request.arguments.as_ref();
+                    return Ok(steps::calls::call(self.steps(), def, arguments).await.into());
+                }
+                Family::Writing => writing::calls::call(self, def, request, context).await,
+                Family::Audit => audit::call(self, def, request).await,
+            },
+            Err(Refused::Tool(error)) => Err(error),
+            Err(Refused::Protocol(error)) => return Err(error),
+        };
+        Ok(answer.unwrap_or_else(|error| refusal(request, error)))
+    }
+
+    /// Lets a request through that is no call of a tool and reads something.
+    async fn may_read(&self, context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.gate().read(&self.principal, context).await
     }
 
     fn unknown_tool(&self, name: &str) -> Refused {
@@ -295,26 +331,22 @@ impl ServerHandler for AdwServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let answer = match self.tool(&request.name) {
-            Ok(def) => match def.family {
-                Family::Runs => runs::calls::call(self, def, &request, &context).await,
-                Family::Steps => {
-                    let arguments = request.arguments.as_ref();
-                    return Ok(steps::calls::call(self.steps(), def, arguments).await.into());
-                }
-                Family::Writing => writing::calls::call(self, def, &request, &context).await,
-            },
-            Err(Refused::Tool(error)) => Err(error),
-            Err(Refused::Protocol(error)) => return Err(error),
+        let asked = Asked::tool(&request, tools::named(&request.name));
+        let pass = match self.gate().enter(&self.principal, asked, &context).await {
+            Ok(pass) => pass,
+            Err(barred) => return Ok(refusal(&request, barred.into_answer(&self.principal)?)),
         };
-        Ok(answer.unwrap_or_else(|error| refusal(&request, error)))
+        let outcome = self.answer_call(&request, &context).await;
+        pass.leave(&outcome).await;
+        outcome
     }
 
     async fn list_resources(
         &self,
         request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
+        self.may_read(&context).await?;
         first_page(request)?;
         resources::list(self).await
     }
@@ -331,8 +363,9 @@ impl ServerHandler for AdwServer {
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
+        self.may_read(&context).await?;
         Ok(resources::read(self, &request.uri).await?.into())
     }
 
@@ -348,16 +381,18 @@ impl ServerHandler for AdwServer {
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
+        self.may_read(&context).await?;
         Ok(prompts::get(self, &request).await?.into())
     }
 
     async fn complete(
         &self,
         request: CompleteRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
+        self.may_read(&context).await?;
         completion::complete(self, &request).await
     }
 
@@ -370,6 +405,7 @@ impl ServerHandler for AdwServer {
 
     /// Returning is the graceful end: the client gets a result instead of a torn stream.
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        self.gate().listen(&self.principal).await?;
         let _place = self.place().map_err(ToolError::into_protocol)?;
         let watched = Watched::of(context.accepted());
         tokio::select! {
@@ -398,8 +434,9 @@ impl ServerHandler for AdwServer {
     async fn subscribe(
         &self,
         request: SubscribeRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
+        self.may_read(&context).await?;
         self.watched.add(&request.uri).then_some(()).ok_or_else(|| {
             ErrorData::invalid_params("too many resources are watched; unsubscribe some", None)
         })
@@ -418,8 +455,9 @@ impl ServerHandler for AdwServer {
     async fn get_task(
         &self,
         request: GetTaskParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
+        self.may_read(&context).await?;
         let run = self.runs().get(&request.task_id).await;
         let run = run.map_err(|error| tasks::task_error(&request.task_id, error))?;
         Ok(GetTaskResult::new(tasks::detailed(run)))
@@ -430,8 +468,9 @@ impl ServerHandler for AdwServer {
     async fn update_task(
         &self,
         request: UpdateTaskParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
+        self.may_read(&context).await?;
         let run = self.runs().get(&request.task_id).await;
         run.map(|_| ()).map_err(|error| tasks::task_error(&request.task_id, error))
     }
@@ -445,8 +484,15 @@ impl ServerHandler for AdwServer {
         if !self.principal.allows(Action::Steer) {
             return Err(ErrorData::invalid_request("Team tier required to cancel runs", None));
         }
+        let arguments = JsonObject::from_iter([("taskId".to_owned(), json!(request.task_id))]);
+        let asked = Asked::method("tasks/cancel", &arguments);
+        let entered = self.gate().enter(&self.principal, asked, &context).await;
+        let pass = entered.map_err(|barred| barred.into_protocol(&self.principal))?;
         let cancelled = self.runs().cancel(&caller, &request.task_id).await;
-        cancelled.map(|_| ()).map_err(|error| tasks::task_error(&request.task_id, error))
+        let outcome =
+            cancelled.map(|_| ()).map_err(|error| tasks::task_error(&request.task_id, error));
+        pass.leave_plainly(&outcome).await;
+        outcome
     }
 }
 

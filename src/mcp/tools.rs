@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::args::{Field, input_schema};
 use super::error::{ToolError, pretty};
-use super::{runs, steps, writing};
+use super::{audit, runs, steps, writing};
 use crate::auth::{Action, Principal};
 use crate::config::ToolNames;
 
@@ -23,6 +23,8 @@ pub enum Family {
     Steps,
     /// Series of books become published books.
     Writing,
+    /// What was asked of the daemon.
+    Audit,
 }
 
 /// What a tool does to the world, as its annotations say it.
@@ -85,7 +87,7 @@ pub struct ToolDef {
 
 /// Every tool, in the order in which they are listed.
 pub fn all() -> impl Iterator<Item = &'static ToolDef> {
-    runs::table::TOOLS.iter().chain(steps::table::TOOLS).chain(writing::table::tools())
+    runs::table::TOOLS.iter().chain(steps::table::TOOLS).chain(writing::table::tools()).chain(audit::TOOLS)
 }
 
 /// A tool by name or alias.
@@ -227,8 +229,8 @@ mod tests {
         let names = |tools: Vec<Tool>| tools.into_iter().map(|t| t.name.to_string()).collect();
         let http: Vec<String> =
             names(Catalogue::new(true, ToolNames::Underscore).list(&Principal::loopback(true)));
-        assert_eq!(http.len(), all().count() - 2);
-        assert!(!http.iter().any(|name| name.ends_with("_project")));
+        assert_eq!(http.len(), all().count() - 3);
+        assert!(!http.iter().any(|n| n.ends_with("_project") || n == "list_mcp_invocations"));
         let quiet: Vec<String> =
             names(Catalogue::new(false, ToolNames::Underscore).list(&Principal::unix(0)));
         assert!(!quiet.iter().any(|n| n.starts_with("trigger") || n.starts_with("resume")));

@@ -24,7 +24,9 @@ static FORMS: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"|\bgithub_pat_[A-Za-z0-9_]{8,}",
         r"|\bglpat-[A-Za-z0-9_-]{8,}",
         r"|\bxox[abprs]-[A-Za-z0-9-]{8,}",
-        r"|\bAKIA[A-Z0-9]{16}\b)",
+        r"|\bAKIA[A-Z0-9]{16}\b",
+        // Tokens of step workflows: version, key, payload, MAC.
+        r"|\bv1\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{43}\b)",
         r"|(?P<bearer>(?i:\b(?:bearer|basic)[ \t]+))[A-Za-z0-9._~+/=-]{8,}",
         // scheme://user:password@ (up to the last '@': people forget to escape) and scheme://token@
         r#"|(?P<login>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@]*:)[^\s"']+@"#,
@@ -119,6 +121,11 @@ mod tests {
         for (text, expected) in [
             ("key adwd_admin_ab12_zz99yy is", "key *** is"),
             ("sk-ant-api03-abcdefghij", "***"),
+            (
+                "use v1.k1.eyJleGVjdXRpb25faWQiOiJleGVjXzEifQ.\
+                 0123456789abcdefghijklmnopqrstuvwxyzABCDEFG now",
+                "use *** now",
+            ),
             ("ghp_abcdefghij0123456789", "***"),
             ("github_pat_11ABCDEFG_xyz012", "***"),
             ("Authorization: Bearer abc.def-ghi123", "Authorization: Bearer ***"),
