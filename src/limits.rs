@@ -364,7 +364,9 @@ pub const AUDIT_ENDS_COUNT: usize = 10_000;
 pub const AUDIT_END_MS: u64 = 2_000;
 /// Pause after a batch that the database did not take, before its ends are tried again.
 pub const AUDIT_AGAIN_MS: u64 = 1_000;
-/// How often old records are looked for.
+/// How long after the start old records are first looked for.
+pub const AUDIT_FIRST_SWEEP_MS: u64 = 60_000;
+/// How often they are from then on.
 pub const AUDIT_SWEEP_MS: u64 = 600_000;
 /// Records that one statement deletes, so that no call waits long.
 pub const AUDIT_DELETE_COUNT: u32 = 500;

@@ -201,8 +201,7 @@ mod tests {
     #[test]
     fn the_socket_and_loopback_without_a_key_are_not_limited() {
         let rates = RatesConfig::default();
-        for principal in
-            [Principal::unix(0), Principal::loopback(false), Principal::loopback(true)]
+        for principal in [Principal::unix(0), Principal::loopback(false), Principal::loopback(true)]
         {
             assert_eq!(limit_tenths(&principal, &rates), None, "{principal:?}");
         }

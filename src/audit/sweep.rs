@@ -5,14 +5,16 @@ use std::time::Duration;
 use super::{AuditDeps, sql};
 use crate::db::DbError;
 use crate::limits::{
-    AUDIT_DELETE_COUNT, AUDIT_DELETE_PAUSE_MS, AUDIT_SWEEP_MS, QUOTA_KEEP_MS,
+    AUDIT_DELETE_COUNT, AUDIT_DELETE_PAUSE_MS, AUDIT_FIRST_SWEEP_MS, AUDIT_SWEEP_MS, QUOTA_KEEP_MS,
 };
 use crate::quota;
 
 /// Sweeps now and then, for as long as it is polled.
 pub(super) async fn forever(deps: &AuditDeps) {
+    let mut pause_ms = AUDIT_FIRST_SWEEP_MS;
     loop {
-        tokio::time::sleep(Duration::from_millis(AUDIT_SWEEP_MS)).await;
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        pause_ms = AUDIT_SWEEP_MS;
         if let Err(error) = once(deps).await {
             tracing::warn!(%error, "old records of calls could not be deleted; tried again later");
         }

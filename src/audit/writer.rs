@@ -190,11 +190,7 @@ impl Writer {
         false
     }
 
-    async fn together(
-        &mut self,
-        admits: &[Admit],
-        ends: &[Close],
-    ) -> Result<Vec<Outcome>, Failed> {
+    async fn together(&mut self, admits: &[Admit], ends: &[Close]) -> Result<Vec<Outcome>, Failed> {
         if admits.is_empty() && ends.is_empty() {
             return Ok(Vec::new());
         }
@@ -218,7 +214,12 @@ impl Writer {
     }
 
     /// The row of a call: open, or closed at once where it is the first refusal of an hour.
-    fn row(&mut self, call: &Call, verdict: Option<&Verdict>, now: Millis) -> Option<InvocationRow> {
+    fn row(
+        &mut self,
+        call: &Call,
+        verdict: Option<&Verdict>,
+        now: Millis,
+    ) -> Option<InvocationRow> {
         let refused = match verdict {
             Some(Verdict::Refused { refused, .. }) if *refused > 1 => return None,
             Some(Verdict::Refused { .. }) => true,

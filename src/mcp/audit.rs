@@ -24,7 +24,11 @@ pub static TOOLS: &[ToolDef] = &[ToolDef {
         may("since", Kind::Moment, "Only calls from this moment on."),
         may("tool_name", Kind::Text, "Only calls of this tool."),
         may("user_id", Kind::Text, "Only calls by this caller, such as \"key:ab12\"."),
-        may("adw_id", Kind::Id, "Only calls about this run. A string, so that zeros in front stay."),
+        may(
+            "adw_id",
+            Kind::Id,
+            "Only calls about this run. A string, so that zeros in front stay.",
+        ),
         may("status", Kind::Word(STATUS_WORDS), "Only calls that stand so."),
         may("limit", Kind::Int(1, AUDIT_PAGE_COUNT as i64), "Calls on the page; 50 by default."),
         may("cursor", Kind::Text, "The next_cursor of the page before."),

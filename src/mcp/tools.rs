@@ -87,7 +87,11 @@ pub struct ToolDef {
 
 /// Every tool, in the order in which they are listed.
 pub fn all() -> impl Iterator<Item = &'static ToolDef> {
-    runs::table::TOOLS.iter().chain(steps::table::TOOLS).chain(writing::table::tools()).chain(audit::TOOLS)
+    runs::table::TOOLS
+        .iter()
+        .chain(steps::table::TOOLS)
+        .chain(writing::table::tools())
+        .chain(audit::TOOLS)
 }
 
 /// A tool by name or alias.

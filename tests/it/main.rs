@@ -26,6 +26,13 @@ mod e2e_stdio;
 mod e2e_steer;
 mod e2e_transports;
 mod foreign;
+mod gate_audit;
+mod gate_daemon;
+mod gate_mcp;
+// It cuts connections with `db::fault`, which release builds do not have.
+#[cfg(debug_assertions)]
+mod gate_quota;
+mod gate_support;
 mod mcp_http;
 mod mcp_support;
 mod mcp_tools;

@@ -101,7 +101,11 @@ impl Told {
 }
 
 /// The layer; inside the guard, because it needs the principal.
-pub(crate) async fn metered(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn metered(
+    State(gate): State<Gate>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let told = Told::default();
     let listens = request.headers().get(METHOD).is_some_and(|method| method == LISTEN);
     if let Some(principal) = request.extensions().get::<Principal>().filter(|_| listens) {
