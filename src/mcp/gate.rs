@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::caller::request_id;
 use super::error::ToolError;
-use super::tools::{Effect, ToolDef};
+use super::tools::{Effect, Family, ToolDef};
 use crate::audit::{self, Audit, AuditError, Call, End, Open, RATE_LIMITED, Status};
 use crate::auth::{Principal, Transport};
 use crate::config::RatesConfig;
@@ -176,6 +176,8 @@ pub struct Asked<'a> {
     name: &'a str,
     arguments: Option<&'a JsonObject>,
     cost: Cost,
+    /// Whether it is about the run that its arguments name.
+    of_run: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -186,18 +188,20 @@ impl<'a> Asked<'a> {
         let cost = if changes { Cost::Write } else { Cost::Read };
         // By its own name, whatever alias it was called by.
         let name = def.map_or(request.name.as_ref(), |def| def.name);
-        Asked { name, arguments: request.arguments.as_ref(), cost }
+        // Who looks for the calls about a run does not want to find the looking.
+        let of_run = def.is_none_or(|def| def.family != Family::Audit);
+        Asked { name, arguments: request.arguments.as_ref(), cost, of_run }
     }
 
     /// A request that changes a run and is no call of a tool.
     #[must_use]
     pub fn method(name: &'a str, arguments: &'a JsonObject) -> Asked<'a> {
-        Asked { name, arguments: Some(arguments), cost: Cost::Write }
+        Asked { name, arguments: Some(arguments), cost: Cost::Write, of_run: true }
     }
 
     fn record(&self, principal: &Principal, context: &RequestContext<RoleServer>) -> Call {
         Call {
-            adw_id: self.arguments.and_then(named_run),
+            adw_id: self.arguments.filter(|_| self.of_run).and_then(named_run),
             tool_name: audit::word(self.name),
             user_id: principal.user_id.clone(),
             tier: principal.tier,

@@ -91,6 +91,7 @@ async fn what_a_dead_daemon_left_open_is_interrupted_when_its_host_starts_again(
         // Dead, with what it had in memory.
         task.abort();
         let _ = task.await;
+        clock.advance(1);
     }
     let second = audit(&s.db, &clock, "here").await;
     let of = |tool: &str, status: &str, code: Option<&str>| {
