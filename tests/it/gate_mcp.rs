@@ -31,7 +31,6 @@ async fn gated_on(
         on: Some((rates, clock.clone() as Arc<dyn Clock>)),
         principal: Some(key(tier, None)),
         database,
-        ..GateOptions::default()
     };
     (World::with(Options { gate, ..Options::default() }).await, clock)
 }
