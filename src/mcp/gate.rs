@@ -45,7 +45,10 @@ struct Inner {
 /// A call that was let through; tell it how it ended. Dropped, the record says `interrupted`.
 #[derive(Debug)]
 #[must_use]
-pub struct Pass(Option<Open>);
+pub struct Pass {
+    open: Option<Open>,
+    cost: Cost,
+}
 
 /// Why a request was not let through.
 #[derive(Clone, Debug)]
@@ -127,7 +130,9 @@ impl Gate {
         call: Asked<'_>,
         context: &RequestContext<RoleServer>,
     ) -> Result<Pass, Barred> {
-        let Some(inner) = self.0.as_deref() else { return Ok(Pass(None)) };
+        let Some(inner) = self.0.as_deref() else {
+            return Ok(Pass { open: None, cost: call.cost });
+        };
         let cost = call.cost;
         let charge = inner.charge(principal, cost);
         let unlimited_read = charge.is_none() && cost == Cost::Read;
@@ -136,7 +141,7 @@ impl Gate {
             Ok(admitted) => admitted,
             Err(AuditError::Db(why)) if unlimited_read => {
                 tracing::warn!(why, "a read is answered that is not on record");
-                return Ok(Pass(None));
+                return Ok(Pass { open: None, cost });
             }
             Err(error) => {
                 let barred = Barred::Record(error);
@@ -151,7 +156,7 @@ impl Gate {
                 return Err(barred);
             }
         }
-        Ok(Pass(admitted.open))
+        Ok(Pass { open: admitted.open, cost })
     }
 }
 
@@ -224,16 +229,24 @@ fn named_run(arguments: &JsonObject) -> Option<String> {
 }
 
 impl Pass {
-    /// Writes down how the call ended, behind its answer.
-    pub async fn leave(self, outcome: &Result<CallToolResponse, ErrorData>) {
-        if let Some(open) = self.0 {
+    /// Writes down how the call ended, behind its answer. What changed something is recorded as it
+    /// ended, whether or not its client still listens; a read that nobody hears is `interrupted`.
+    pub async fn leave(
+        self,
+        outcome: &Result<CallToolResponse, ErrorData>,
+        context: &RequestContext<RoleServer>,
+    ) {
+        if context.ct.is_cancelled() && self.cost == Cost::Read {
+            return;
+        }
+        if let Some(open) = self.open {
             open.close(end(outcome)).await;
         }
     }
 
     /// The same for a request that is no call of a tool.
     pub async fn leave_plainly(self, outcome: &Result<(), ErrorData>) {
-        if let Some(open) = self.0 {
+        if let Some(open) = self.open {
             open.close(outcome.as_ref().map_or_else(protocol_end, |()| End::ok())).await;
         }
     }

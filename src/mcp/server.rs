@@ -337,7 +337,7 @@ impl ServerHandler for AdwServer {
             Err(barred) => return Ok(refusal(&request, barred.into_answer(&self.principal)?)),
         };
         let outcome = self.answer_call(&request, &context).await;
-        pass.leave(&outcome).await;
+        pass.leave(&outcome, &context).await;
         outcome
     }
 

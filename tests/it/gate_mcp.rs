@@ -235,6 +235,29 @@ async fn an_event_stream_with_progress_tells_the_limit_in_its_head() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_client_hangs_up_is_interrupted() {
+    let (world, _) = gated(team(10), Tier::Team).await;
+    let run = tool(&world, "trigger_adw_workflow", json!({ "issue_number": 1 })).await;
+    let run: Value = run.json().await.unwrap();
+    let id = run["result"]["structuredContent"]["adw_id"].clone();
+    let idle = world.changes.listeners();
+    let arguments = json!({ "adw_id": id, "timeout_s": 50 });
+    tokio::select! {
+        _ = tool(&world, "wait_adw_workflow", arguments) => panic!("answered too early"),
+        () = until("a wait", || world.changes.listeners() > idle) => {}
+    }
+    until("the end of the wait", || world.changes.listeners() == idle).await;
+    let told = crate::world::eventually("its end is on record", 10, async || {
+        world.recorded().await;
+        let last = rows(&world.db).await.pop().unwrap();
+        if last.1 == "open" { Err(format!("{last:?}")) } else { Ok(last) }
+    })
+    .await;
+    let word = |word: &str| word.to_owned();
+    assert_eq!(told, (word("wait_adw_workflow"), word("interrupted"), Some(word("hung_up"))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_not_limited_hears_nothing_of_limits_and_is_on_record() {
     let clock = Arc::new(TestClock::new(NOW));
     let rates = RatesConfig { free: 1, solo: 1, team: 1, enterprise: 1, ..RatesConfig::default() };
