@@ -184,12 +184,15 @@ impl Principal {
         }
     }
 
+    /// The name of whoever shows no key on loopback.
+    pub const LOOPBACK: &str = "loopback";
+
     /// A client on loopback HTTP that shows no key: any local process can have sent it, a web
     /// page's script included. It reads, unless the configuration trusts it (`trusted`).
     #[must_use]
     pub fn loopback(trusted: bool) -> Principal {
         Principal {
-            user_id: "loopback".to_owned(),
+            user_id: Principal::LOOPBACK.to_owned(),
             transport: Transport::Http,
             tier: if trusted { Tier::Team } else { Tier::Free },
             scope: Scope::All,

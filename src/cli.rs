@@ -4,6 +4,7 @@
 //! daemon: the shell has no powers that another client lacks.
 
 pub mod args;
+mod audit;
 mod clean;
 mod content;
 mod control;
@@ -151,6 +152,7 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Wait(given) => watch::command(&cx, given).await,
         Command::Project(given) => project::command(&cx, given).await,
         Command::Key(given) => key::command(&cx, given).await,
+        Command::Audit(given) => audit::command(&cx, given).await,
         Command::Clean(given) => clean::command(&cx, given).await,
         Command::Workflow(given) => workflow::command(&cx, given).await,
         Command::Writing(given) => writing::command(&cx, given).await,

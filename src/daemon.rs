@@ -23,6 +23,7 @@ use sd_notify::NotifyState;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{Audit, AuditDeps};
 use crate::auth::{Access, AccessDeps};
 use crate::automation;
 use crate::changes::Changes;
@@ -30,8 +31,9 @@ use crate::clock::SystemClock;
 use crate::config::{Config, Loaded};
 use crate::db::Db;
 use crate::ids::OsRng;
+use crate::limits::AUDIT_KEEP_COUNT;
 use crate::lock::InstanceLock;
-use crate::mcp::McpDeps;
+use crate::mcp::{Gate, McpDeps};
 use crate::runs::{Runs, RunsDeps};
 use crate::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use crate::telemetry::{self, TelemetryConfig};
@@ -119,6 +121,8 @@ struct Daemon {
     runs: Runs,
     supervisor: JoinHandle<()>,
     sweeper: JoinHandle<()>,
+    audit: Audit,
+    recorder: JoinHandle<()>,
     endpoints: listen::Endpoints,
     stop: CancellationToken,
 }
@@ -170,6 +174,7 @@ impl Daemon {
                 other => other?,
             }
         }
+        let (audit, recorder) = open_audit(&config, &db, &host).await?;
         status("reading the content of step workflows");
         let (steps, sweeper) = open_steps(&config, &db, &changes, host, &automation, &stop).await?;
         let deps = McpDeps {
@@ -182,9 +187,10 @@ impl Daemon {
             tool_names: config.tool_names,
             version: env!("CARGO_PKG_VERSION"),
             clock: Arc::new(SystemClock),
+            gate: Gate::new(audit.clone(), config.rates.clone()),
         };
         let endpoints = listen::Endpoints::open(loaded, deps, &stop).await?;
-        Ok(Daemon { db, runs, supervisor, sweeper, endpoints, stop })
+        Ok(Daemon { db, runs, supervisor, sweeper, audit, recorder, endpoints, stop })
     }
 
     /// Says where it listens: to the service manager, the log, and whoever started it by hand.
@@ -218,6 +224,10 @@ impl Daemon {
                     let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
                     bail!("the sweeper of step workflows ended by itself{how}");
                 }
+                ended = &mut self.recorder => {
+                    let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
+                    bail!("the record of calls ended by itself{how}");
+                }
                 _ = look.tick() => {
                     if beat.is_alive(self.runs.beats(), period) {
                         let _ = sd_notify::notify(&[NotifyState::Watchdog]);
@@ -234,6 +244,8 @@ impl Daemon {
         self.runs.stop_accepting();
         self.stop.cancel();
         self.endpoints.close(state_dir).await;
+        self.audit.end().await;
+        ended("the record of calls", self.recorder).await;
         ended("the supervisor of the runs", self.supervisor).await;
         ended("the sweeper of step workflows", self.sweeper).await;
         self.db.close().await;
@@ -267,6 +279,24 @@ async fn open_access(config: &Config, db: &Db) -> anyhow::Result<Access> {
         config: config.access.clone(),
     };
     Access::open(deps).await.context("cannot open the keys of callers")
+}
+
+/// The record of calls; what an earlier daemon left open in it is interrupted.
+async fn open_audit(
+    config: &Config,
+    db: &Db,
+    host: &str,
+) -> anyhow::Result<(Audit, JoinHandle<()>)> {
+    let (audit, writer) = Audit::start(AuditDeps {
+        db: db.clone(),
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(OsRng),
+        host: host.to_owned(),
+        keep_ms: config.rates.audit_keep_ms,
+        keep_count: AUDIT_KEEP_COUNT,
+    })
+    .await?;
+    Ok((audit, tokio::spawn(writer.run())))
 }
 
 /// Step workflows: the content that the program carries and the user's folders, and the engine.

@@ -17,8 +17,10 @@ pub mod telemetry;
 pub mod tls;
 pub mod uv;
 pub mod watch;
-// L2: who asks.
+// L2: who asks, how much, and what was asked.
+pub mod audit;
 pub mod auth;
+pub mod quota;
 // L3: the slices.
 pub mod runs;
 pub mod steps;

@@ -450,3 +450,47 @@ pub const OAUTH_KEYS_COUNT: usize = 100;
 pub const OAUTH_REFRESH_MS: u64 = 60_000;
 /// The issuer's keys are asked for again at this age.
 pub const OAUTH_KEYS_AGE_MS: u64 = 15 * 60_000;
+// Quotas and the record of calls.
+
+/// A caller's hour.
+pub const QUOTA_WINDOW_MS: i64 = 3_600_000;
+/// An hour that ended so long ago is forgotten.
+pub const QUOTA_KEEP_MS: i64 = 24 * 3_600_000;
+/// Calls that wait to be recorded before callers wait in turn.
+pub const AUDIT_QUEUE_COUNT: usize = 1_024;
+/// Calls that one transaction records.
+pub const AUDIT_BATCH_COUNT: usize = 256;
+/// Rows that one INSERT stores.
+pub const AUDIT_ROWS_COUNT: usize = 16;
+/// How long the end of a call waits for the beginning of another, to be written with it.
+pub const AUDIT_LINGER_MS: u64 = 20;
+/// Ends that wait for a database that does not take them; the oldest are given up beyond it.
+pub const AUDIT_ENDS_COUNT: usize = 10_000;
+/// How long the record may take to be written at the end of the daemon.
+pub const AUDIT_END_MS: u64 = 2_000;
+/// Pause after a batch that the database did not take, before its ends are tried again.
+pub const AUDIT_AGAIN_MS: u64 = 1_000;
+/// How long after the start old records are first looked for.
+pub const AUDIT_FIRST_SWEEP_MS: u64 = 60_000;
+/// How often they are from then on.
+pub const AUDIT_SWEEP_MS: u64 = 600_000;
+/// Records that one statement deletes, so that no call waits long.
+pub const AUDIT_DELETE_COUNT: u32 = 500;
+/// Pause between two of these, in which calls go first.
+pub const AUDIT_DELETE_PAUSE_MS: u64 = 50;
+/// Records that are kept, whatever their age.
+pub const AUDIT_KEEP_COUNT: i64 = 1_000_000;
+/// Arguments as they are recorded, as JSON.
+pub const AUDIT_PARAMS_BYTES: usize = 8 * 1024;
+/// One text of them; of a longer one the beginning is recorded and its length.
+pub const AUDIT_TEXT_CHARS: usize = 500;
+/// How much of a text is looked through for secrets before it is cut.
+pub const AUDIT_LOOKED_BYTES: usize = 4 * 1024;
+/// Levels of arguments that are recorded.
+pub const AUDIT_DEPTH_COUNT: usize = 8;
+/// A name, id or word of a record.
+pub const AUDIT_WORD_CHARS: usize = 128;
+/// Records on one page.
+pub const AUDIT_PAGE_COUNT: u32 = 500;
+/// Records on a page where nothing is said.
+pub const AUDIT_PAGE_DEFAULT_COUNT: u32 = 50;

@@ -189,6 +189,13 @@ A client sends it as `Authorization: Bearer KEY`. Where no daemon runs, the data
 directly."
     )]
     Key(Key),
+    /// Show what was asked of the daemon: who, what, when, how it ended
+    #[command(after_help = "\
+Examples:
+  adwd audit --since 1d
+  adwd audit --tool trigger_adw_workflow --user key:ab12cd
+  adwd audit --status refused --json | jq '.invocations[].error_code'")]
+    Audit(Audit),
     /// Remove worktrees of ended runs before their time
     #[command(after_help = "\
 Examples:
@@ -347,6 +354,32 @@ pub struct List {
     pub since: Option<String>,
     /// How many, 1 to 100
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
+    /// Go on from the `next_cursor` of a list
+    #[arg(long)]
+    pub cursor: Option<String>,
+}
+
+/// `audit`.
+#[derive(Clone, Debug, Args)]
+pub struct Audit {
+    /// Only calls since: `90m`, `12h`, `7d`, or a time such as 2026-11-21T09:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Only calls of this tool
+    #[arg(long, value_name = "TOOL")]
+    pub tool: Option<String>,
+    /// Only calls by this caller, such as key:ab12cd or uid:1000
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Only calls about this run
+    #[arg(long, value_name = "ID")]
+    pub adw_id: Option<String>,
+    /// Only calls that stand so: open ok error refused interrupted
+    #[arg(long)]
+    pub status: Option<String>,
+    /// How many, newest first
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
     /// Go on from the `next_cursor` of a list
     #[arg(long)]

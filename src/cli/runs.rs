@@ -99,7 +99,7 @@ pub async fn list(cx: &Cx, given: List) -> Result<u8, Fail> {
 }
 
 /// A moment, or how long ago: `90m`, `12h`, `7d`.
-fn since(when: &str, now: Millis) -> Result<Millis, Fail> {
+pub fn since(when: &str, now: Millis) -> Result<Millis, Fail> {
     let when = when.trim();
     let units =
         [("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000_i64)];

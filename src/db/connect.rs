@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolOptions;
@@ -90,17 +92,23 @@ async fn open_sqlite(url: &str, path: &str) -> Result<Db, DbError> {
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", "1000");
     let reader = base.read_only(true);
-    let write = connect_writer(url, writer).await?;
+    let relaxed = Arc::new(AtomicBool::new(false));
+    let write = connect_writer(url, writer, &relaxed).await?;
     let read = sqlite_pool(DB_SQLITE_READERS_COUNT).connect_lazy_with(reader);
-    Ok(Db::Sqlite { read, write })
+    Ok(Db::Sqlite { read, write, relaxed })
 }
 
 /// Connects, again and again for a while when another process is just switching the new file to
 /// WAL: SQLite does not wait for that by itself.
-async fn connect_writer(url: &str, options: SqliteConnectOptions) -> Result<SqlitePool, DbError> {
+async fn connect_writer(
+    url: &str,
+    options: SqliteConnectOptions,
+    relaxed: &Arc<AtomicBool>,
+) -> Result<SqlitePool, DbError> {
     let deadline = Instant::now() + Duration::from_millis(DB_OPEN_TIMEOUT_MS);
     loop {
-        let error = match sqlite_pool(1).connect_with(options.clone()).await {
+        let pool = strict_when_given_back(sqlite_pool(1), relaxed.clone());
+        let error = match pool.connect_with(options.clone()).await {
             Ok(pool) => return Ok(pool),
             Err(error) => from_sqlx("open the database file".to_owned(), error),
         };
@@ -110,6 +118,24 @@ async fn connect_writer(url: &str, options: SqliteConnectOptions) -> Result<Sqli
         }
         tokio::time::sleep(Duration::from_millis(LOCK_POLL_MS)).await;
     }
+}
+
+/// The write connection waits for the disk again after a transaction that did not
+/// ([`Db::begin_relaxed`]), also after one that was dropped: its rollback is done by then.
+fn strict_when_given_back(
+    pool: PoolOptions<Sqlite>,
+    relaxed: Arc<AtomicBool>,
+) -> PoolOptions<Sqlite> {
+    pool.after_release(move |connection, _| {
+        let was_relaxed = relaxed.swap(false, Ordering::SeqCst);
+        Box::pin(async move {
+            if was_relaxed {
+                // An error closes the connection; a new one is strict from the start.
+                sqlx::raw_sql("PRAGMA synchronous = FULL").execute(connection).await?;
+            }
+            Ok(true)
+        })
+    })
 }
 
 fn sqlite_pool(connections: u32) -> PoolOptions<Sqlite> {

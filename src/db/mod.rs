@@ -10,6 +10,7 @@
 //! no BIGINT columns, such as literals and `LENGTH`, are selected as `CAST(… AS BIGINT)`.
 
 mod arg;
+mod batch;
 mod connect;
 mod error;
 #[cfg(debug_assertions)]
@@ -21,9 +22,13 @@ mod row;
 mod run;
 mod tx;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use sqlx::{PgPool, SqlitePool};
 
 pub use arg::Arg;
+pub use batch::batches;
 pub use connect::redact_url;
 pub use error::DbError;
 pub use migrations::Migration;
@@ -71,6 +76,9 @@ pub enum Db {
         read: SqlitePool,
         /// The write connection.
         write: SqlitePool,
+        /// Whether a transaction that does not wait for the disk has used the write connection
+        /// since it was last given back; see [`Db::begin_relaxed`].
+        relaxed: Arc<AtomicBool>,
     },
     /// One pool for everything.
     #[non_exhaustive]
@@ -152,13 +160,23 @@ impl Db {
     /// IMMEDIATE`), so do no other I/O inside. On PostgreSQL it is READ COMMITTED: guard state
     /// changes with a compare-and-swap `WHERE`, not with a read before.
     pub async fn begin(&self) -> Result<Tx, DbError> {
-        tx::begin(self).await
+        tx::begin(self, tx::Durability::Full).await
+    }
+
+    /// Begins a write transaction whose commit does not wait for the disk.
+    ///
+    /// The end of this process loses nothing of it. A power cut may lose the last of what was
+    /// committed so, never a part of a transaction, and nothing that came before a commit of
+    /// [`Db::begin`] or [`Db::exec`]: both engines write one log in order. For records *about* what
+    /// happened, which are many and small; never for facts that somebody builds on.
+    pub async fn begin_relaxed(&self) -> Result<Tx, DbError> {
+        tx::begin(self, tx::Durability::Relaxed).await
     }
 
     /// Waits for running statements and closes every connection. Later calls fail as unavailable.
     pub async fn close(&self) {
         match self {
-            Db::Sqlite { read, write } => {
+            Db::Sqlite { read, write, .. } => {
                 read.close().await;
                 write.close().await;
             }

@@ -1,6 +1,8 @@
 //! Write transactions.
 
-use sqlx::{Postgres, Sqlite, Transaction};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::{Postgres, SqlSafeStr, Sqlite, SqlitePool, Transaction};
 
 use super::error::{self, DbError, from_sqlx};
 use super::{Arg, Db, Row, run};
@@ -26,12 +28,28 @@ enum Inner {
     Postgres(Transaction<'static, Postgres>),
 }
 
-pub(super) async fn begin(db: &Db) -> Result<Tx, DbError> {
+/// Whether a commit waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durability {
+    Full,
+    Relaxed,
+}
+
+pub(super) async fn begin(db: &Db, durability: Durability) -> Result<Tx, DbError> {
     cut_here(|| "begin a transaction".to_owned())?;
     let begun = match db {
-        Db::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Inner::Sqlite),
+        Db::Sqlite { write, relaxed, .. } => match durability {
+            Durability::Full => write.begin_with("BEGIN IMMEDIATE").await,
+            Durability::Relaxed => begin_relaxed(write, relaxed).await,
+        }
+        .map(Inner::Sqlite),
         Db::Postgres { pool } => {
-            let begun = pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED");
+            let begun = pool.begin_with(match durability {
+                Durability::Full => "BEGIN ISOLATION LEVEL READ COMMITTED",
+                Durability::Relaxed => {
+                    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off"
+                }
+            });
             run::answered(begun).await.map(Inner::Postgres)
         }
     };
@@ -39,6 +57,18 @@ pub(super) async fn begin(db: &Db) -> Result<Tx, DbError> {
         Ok(inner) => Ok(Tx { inner, failed: None }),
         Err(error) => Err(from_sqlx("begin a transaction".to_owned(), error)),
     }
+}
+
+async fn begin_relaxed(
+    write: &SqlitePool,
+    relaxed: &AtomicBool,
+) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+    let connection = write.acquire().await?;
+    // While we hold the only connection, and before it is so: whoever gives it back, this
+    // transaction or what is left of it, makes it wait for the disk again (`connect.rs`).
+    relaxed.store(true, Ordering::SeqCst);
+    let begin = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE";
+    Transaction::begin(connection, Some(begin.into_sql_str())).await
 }
 
 /// Where a test wants the connection cut; see `db::fault`. Nothing in release builds.

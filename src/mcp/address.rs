@@ -1,8 +1,8 @@
 //! Addresses of resources, of every family, and which changes they show.
 
 use crate::changes::Changed;
-use crate::mcp::bounds::URI_MAX_BYTES;
 use crate::config::Toolset;
+use crate::mcp::bounds::URI_MAX_BYTES;
 use crate::mcp::runs::resources::RunUri;
 use crate::mcp::steps::uri::StepUri;
 use crate::mcp::writing::uri::WritingUri;

@@ -434,7 +434,7 @@ fn unknown_argument(tool: &str, name: &str, fields: &[Field]) -> ToolError {
         (Some(near), _) => format!("did you mean {near:?}? It takes: {}", names.join(", ")),
         (None, _) => format!("it takes: {}", names.join(", ")),
     };
-    ToolError { code: "unknown_argument".to_owned(), message, hint: Some(hint) }
+    ToolError::new("unknown_argument", message, hint)
 }
 
 #[cfg(test)]

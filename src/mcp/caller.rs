@@ -35,10 +35,9 @@ pub fn caller(principal: &Principal, context: &RequestContext<RoleServer>) -> Ca
     Caller {
         user_id: principal.user_id.clone(),
         triggered_by: triggered_by(principal, &context.meta, client_name(context).as_deref()),
+        tier: principal.tier.as_str().to_owned(),
         transport: principal.transport.as_str().to_owned(),
-        request_id: Some(
-            call_id(&context.meta).map_or_else(|| context.id.to_string(), |(_, id)| id.to_owned()),
-        ),
+        request_id: Some(request_id(context)),
     }
 }
 
@@ -47,6 +46,12 @@ pub fn caller(principal: &Principal, context: &RequestContext<RoleServer>) -> Ca
 #[must_use]
 pub fn says_it_is_the_shell(context: &RequestContext<RoleServer>) -> bool {
     client_name(context).as_deref() == Some(CLI_CLIENT_NAME)
+}
+
+/// The client's own name for the call, else the request's id.
+#[must_use]
+pub fn request_id(context: &RequestContext<RoleServer>) -> String {
+    call_id(&context.meta).map_or_else(|| context.id.to_string(), |(_, id)| id.to_owned())
 }
 
 fn client_name(context: &RequestContext<RoleServer>) -> Option<String> {

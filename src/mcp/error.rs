@@ -23,13 +23,21 @@ pub struct ToolError {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// After how many ms the same call would be let through, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<i64>,
 }
 
 impl ToolError {
     /// An error with something to do about it.
     #[must_use]
     pub fn new(code: &str, message: impl Into<String>, hint: impl Into<String>) -> ToolError {
-        ToolError { code: code.to_owned(), message: message.into(), hint: Some(hint.into()) }
+        ToolError {
+            code: code.to_owned(),
+            message: message.into(),
+            hint: Some(hint.into()),
+            retry_after_ms: None,
+        }
     }
 
     /// An argument that is not of its form.
@@ -77,7 +85,12 @@ impl From<RunsError> for ToolError {
             RunsError::Io { .. } => (error.to_string(), Some("run `adwd doctor`")),
             other => (other.to_string(), hint(other)),
         };
-        ToolError { code: error.code().to_owned(), message, hint: hint.map(str::to_owned) }
+        ToolError {
+            code: error.code().to_owned(),
+            message,
+            hint: hint.map(str::to_owned),
+            retry_after_ms: None,
+        }
     }
 }
 

@@ -6,10 +6,13 @@
 pub mod access;
 pub mod address;
 pub mod args;
+pub mod audit;
 pub mod bounds;
+pub mod callable;
 pub mod caller;
 pub mod completion;
 pub mod error;
+pub mod gate;
 pub mod greeting;
 pub mod prompts;
 pub mod resources;
@@ -24,6 +27,7 @@ pub mod transport;
 pub mod weight;
 pub mod writing;
 
+pub use gate::Gate;
 pub use server::{AdwServer, McpDeps};
 pub use shown::Hello;
 pub use transport::{HTTP_PATH, HttpConfig, bridge, http_router, http_router_of, serve_unix};

@@ -60,6 +60,10 @@ fn error_schema() -> Value {
             "code": { "type": "string", "description": "Stable word for programs." },
             "message": { "type": "string", "description": "What is wrong, where." },
             "hint": { "type": "string", "description": "What to do about it." },
+            "retry_after_ms": {
+                "type": "integer",
+                "description": "After how many ms the call would be let through.",
+            },
         },
         "required": ["code", "message"],
     })

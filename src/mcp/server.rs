@@ -6,25 +6,29 @@ use std::time::Duration;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
     CompleteResult, DiscoverResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
-    GetTaskResult, Implementation, InitializeRequestParams, InitializeResult, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
-    SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
+    GetTaskResult, Implementation, InitializeRequestParams, InitializeResult, JsonObject,
+    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
+    ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
+    UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
+use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::args::{clip, nearest};
+use super::args::clip;
 use super::bounds::{STATIC_TTL_MS, STREAMS_COUNT};
-use super::caller::{caller, says_it_is_the_shell};
+use super::callable::refusal;
+use super::caller::caller;
 use super::error::ToolError;
+use super::gate::{Asked, Gate};
 use super::runs::tasks;
 use super::shown::{Hello, Shown};
 use super::subscriptions::{Watched, acceptable, pump};
-use super::tools::{self, Catalogue, Effect, Family, ToolDef};
-use super::{access, completion, prompts, resources, runs, steps, writing};
+use super::tools::{self, Catalogue};
+use super::{completion, prompts, resources};
 use crate::auth::{Access, Action, Principal, Transport};
 use crate::clock::Clock;
 use crate::config::{ToolNames, Toolset, Toolsets};
@@ -53,6 +57,8 @@ pub struct McpDeps {
     pub version: &'static str,
     /// Where "a week ago" is counted from.
     pub clock: Arc<dyn Clock>,
+    /// What limits and records.
+    pub gate: Gate,
 }
 
 /// What a model is told about the server as a whole, of each set that it is shown.
@@ -162,8 +168,16 @@ impl AdwServer {
         &self.shared.deps.access
     }
 
+    pub(super) fn catalogue(&self) -> &Catalogue {
+        &self.shared.catalogue
+    }
+
     pub(super) fn clock(&self) -> &dyn Clock {
         self.shared.deps.clock.as_ref()
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.shared.deps.gate
     }
 
     pub(super) fn principal(&self) -> &Principal {
@@ -185,110 +199,9 @@ impl AdwServer {
         })
     }
 
-    /// The tool, where the caller may use it here and now.
-    fn tool(
-        &self,
-        name: &str,
-        context: &RequestContext<RoleServer>,
-    ) -> Result<&'static ToolDef, Refused> {
-        let Some((def, _)) = self.shared.catalogue.find(name) else {
-            return Err(self.unknown_tool(name));
-        };
-        if !self.shown.exists(def.toolset()) || !self.principal.allows(def.action) {
-            return Err(Refused::Tool(not_allowed(def, &self.principal)));
-        }
-        if self.shared.catalogue.is_off(def) && !self.is_shell(context) {
-            return Err(Refused::Tool(ToolError::new(
-                "disabled",
-                format!("{name} is switched off: this daemon starts no runs over MCP"),
-                "use `adwd trigger` in a shell, or switch it on in the daemon's configuration",
-            )));
-        }
-        if !self.shown.answers(def.toolset()) {
-            let set = def.toolset().as_str();
-            return Err(Refused::Tool(ToolError::new(
-                "disabled",
-                format!(
-                    "{name} is of toolset {set:?}; this connection chose {}",
-                    self.shown.sets()
-                ),
-                format!(
-                    "connect with that set too: /mcp?toolsets={0},{set} or `adwd stdio --toolsets {0},{set}`",
-                    self.shown.sets()
-                ),
-            )));
-        }
-        Ok(def)
-    }
-
-    /// Whether a person's shell is asking. Only the owner reaches the socket, so what it says of
-    /// itself there gives it nothing that `adwd trigger` would not; what `adwd stdio` carries is
-    /// somebody's MCP client, whatever it calls itself.
-    fn is_shell(&self, context: &RequestContext<RoleServer>) -> bool {
-        self.principal.transport == Transport::Unix
-            && !self.shown.is_bridged()
-            && says_it_is_the_shell(context)
-    }
-
-    fn unknown_tool(&self, name: &str) -> Refused {
-        let names = self.shared.catalogue.names(&self.principal, &self.shown);
-        let near = nearest(name, &names)
-            .map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
-        let message = format!("Unknown tool: {}{near}", clip(name));
-        Refused::Protocol(ErrorData::invalid_params(message, None))
-    }
-}
-
-/// Why a tool is not called: as a result for the model, or as a protocol error.
-enum Refused {
-    Tool(ToolError),
-    Protocol(ErrorData),
-}
-
-/// What a caller is told whose tier is too low; the words for triggers are seed 002's. What is bound
-/// to projects is told that, once its tier is no longer what is missing.
-fn not_allowed(def: &ToolDef, principal: &Principal) -> ToolError {
-    if let Some(names) = principal.scope.bound_to().filter(|_| principal.tier.allows(def.action)) {
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        return ToolError::new(
-            "not_allowed",
-            format!(
-                "{} is not for this caller: it is bound to the projects {}, and {}",
-                def.name,
-                names.join(", "),
-                match def.toolset() {
-                    Toolset::Steps => "step workflows belong to no project",
-                    Toolset::Writing => "series of books belong to no project",
-                    Toolset::Adw | Toolset::Admin => "what is bound to projects manages nothing",
-                }
-            ),
-            "use a key that is bound to no project (`adwd key create` without --project makes one)",
-        );
-    }
-    let (tier, what) = match def.action {
-        Action::Steer if def.effect == Effect::Starts => {
-            ("Team", "trigger ADW workflows".to_owned())
-        }
-        Action::ManageProjects => ("Admin", "manage projects".to_owned()),
-        Action::ManageKeys => ("Admin", "manage keys".to_owned()),
-        Action::Read | Action::Steer | Action::NameTrigger => ("Team", format!("use {}", def.name)),
-    };
-    ToolError::new(
-        "not_allowed",
-        format!("{tier} tier required to {what}"),
-        "use a key of that tier (`adwd key create` makes one), or connect through `adwd stdio` as the \
-         daemon's own user",
-    )
-}
-
-/// A refusal in the form that the tool's schema gives it.
-fn refusal(request: &CallToolRequestParams, error: ToolError) -> CallToolResponse {
-    tracing::debug!(tool = %request.name, code = %error.code, "a tool refused");
-    match tools::named(&request.name) {
-        Some(def) if def.family == Family::Steps => {
-            steps::calls::refusal(def, request.arguments.as_ref(), error).into()
-        }
-        _ => error.into_result().into(),
+    /// Lets a request through that is no call of a tool and reads something.
+    async fn may_read(&self, context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.gate().read(&self.principal, context).await
     }
 }
 
@@ -381,27 +294,22 @@ impl ServerHandler for AdwServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let answer = match self.tool(&request.name, &context) {
-            Ok(def) => match def.family {
-                Family::Runs => runs::calls::call(self, def, &request, &context).await,
-                Family::Steps => {
-                    let arguments = request.arguments.as_ref();
-                    return Ok(steps::calls::call(self.steps(), def, arguments).await.into());
-                }
-                Family::Writing => writing::calls::call(self, def, &request, &context).await,
-                Family::Access => access::calls::call(self, def, &request).await,
-            },
-            Err(Refused::Tool(error)) => Err(error),
-            Err(Refused::Protocol(error)) => return Err(error),
+        let asked = Asked::tool(&request, tools::named(&request.name));
+        let pass = match self.gate().enter(&self.principal, asked, &context).await {
+            Ok(pass) => pass,
+            Err(barred) => return Ok(refusal(&request, barred.into_answer(&self.principal)?)),
         };
-        Ok(answer.unwrap_or_else(|error| refusal(&request, error)))
+        let outcome = self.answer_call(&request, &context).await;
+        pass.leave(&outcome, &context).await;
+        outcome
     }
 
     async fn list_resources(
         &self,
         request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
+        self.may_read(&context).await?;
         first_page(request)?;
         resources::list(self).await
     }
@@ -418,8 +326,9 @@ impl ServerHandler for AdwServer {
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
+        self.may_read(&context).await?;
         Ok(resources::read(self, &request.uri).await?.into())
     }
 
@@ -435,16 +344,18 @@ impl ServerHandler for AdwServer {
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
+        self.may_read(&context).await?;
         Ok(prompts::get(self, &request).await?.into())
     }
 
     async fn complete(
         &self,
         request: CompleteRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
+        self.may_read(&context).await?;
         completion::complete(self, &request).await
     }
 
@@ -457,6 +368,7 @@ impl ServerHandler for AdwServer {
 
     /// Returning is the graceful end: the client gets a result instead of a torn stream.
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        self.gate().listen(&self.principal).await?;
         let _place = self.place().map_err(ToolError::into_protocol)?;
         let watched = Watched::of(context.accepted());
         tokio::select! {
@@ -485,8 +397,9 @@ impl ServerHandler for AdwServer {
     async fn subscribe(
         &self,
         request: SubscribeRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
+        self.may_read(&context).await?;
         self.watched.add(&request.uri).then_some(()).ok_or_else(|| {
             ErrorData::invalid_params("too many resources are watched; unsubscribe some", None)
         })
@@ -505,8 +418,9 @@ impl ServerHandler for AdwServer {
     async fn get_task(
         &self,
         request: GetTaskParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
+        self.may_read(&context).await?;
         let run = self.runs().get(&request.task_id).await;
         let run = run.map_err(|error| tasks::task_error(&request.task_id, error))?;
         Ok(GetTaskResult::new(tasks::detailed(run)))
@@ -517,8 +431,9 @@ impl ServerHandler for AdwServer {
     async fn update_task(
         &self,
         request: UpdateTaskParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
+        self.may_read(&context).await?;
         let run = self.runs().get(&request.task_id).await;
         run.map(|_| ()).map_err(|error| tasks::task_error(&request.task_id, error))
     }
@@ -532,8 +447,15 @@ impl ServerHandler for AdwServer {
         if !self.principal.allows(Action::Steer) {
             return Err(ErrorData::invalid_request("Team tier required to cancel runs", None));
         }
+        let arguments = JsonObject::from_iter([("taskId".to_owned(), json!(request.task_id))]);
+        let asked = Asked::method("tasks/cancel", &arguments);
+        let entered = self.gate().enter(&self.principal, asked, &context).await;
+        let pass = entered.map_err(|barred| barred.into_protocol(&self.principal))?;
         let cancelled = self.runs().cancel(&caller, &request.task_id).await;
-        cancelled.map(|_| ()).map_err(|error| tasks::task_error(&request.task_id, error))
+        let outcome =
+            cancelled.map(|_| ()).map_err(|error| tasks::task_error(&request.task_id, error));
+        pass.leave_plainly(&outcome).await;
+        outcome
     }
 }
 

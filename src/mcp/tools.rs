@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::args::{Field, input_schema};
 use super::error::{ToolError, pretty};
-use super::{access, runs, steps, writing};
 use super::shown::Shown;
+use super::{access, audit, runs, steps, writing};
 use crate::auth::{Action, Principal};
 use crate::config::{ToolNames, Toolset};
 
@@ -26,6 +26,8 @@ pub enum Family {
     Writing,
     /// Who may call.
     Access,
+    /// What was asked of the daemon.
+    Audit,
 }
 
 /// What a tool does to the world, as its annotations say it.
@@ -89,7 +91,7 @@ pub struct ToolDef {
 /// Every tool, in the order in which they are listed.
 pub fn all() -> impl Iterator<Item = &'static ToolDef> {
     let slices = runs::table::TOOLS.iter().chain(steps::table::TOOLS);
-    slices.chain(writing::table::tools()).chain(access::table::TOOLS)
+    slices.chain(writing::table::tools()).chain(access::table::TOOLS).chain(audit::TOOLS)
 }
 
 /// A tool by name or alias.
@@ -103,7 +105,8 @@ impl ToolDef {
     #[must_use]
     pub fn toolset(&self) -> Toolset {
         match (self.action, self.family) {
-            (Action::ManageProjects | Action::ManageKeys, _) | (_, Family::Access) => Toolset::Admin,
+            (Action::ManageProjects | Action::ManageKeys, _)
+            | (_, Family::Access | Family::Audit) => Toolset::Admin,
             (_, Family::Runs) => Toolset::Adw,
             (_, Family::Steps) => Toolset::Steps,
             (_, Family::Writing) => Toolset::Writing,

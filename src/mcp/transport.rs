@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Json, Router};
@@ -38,10 +38,11 @@ use super::bounds::{
     ACCEPT_PAUSE, BODY_MAX_BYTES, DRAIN, GRACE, HALF_CLOSED, HALF_CLOSED_POLL, MESSAGE_MAX_BYTES,
     MESSAGE_VALUES_COUNT, REFUSAL_MAX_BYTES, SSE_KEEP_ALIVE, UNIX_CONNECTIONS_COUNT,
 };
+use super::gate::http::metered;
 use super::greeting::{self, Greeting};
 use super::server::{AdwServer, McpDeps, after};
-use super::weight::Weight;
 use super::shown::Hello;
+use super::weight::Weight;
 use crate::auth::{Principal, own_uid, peer_is_welcome};
 
 /// Path of the endpoint.
@@ -77,11 +78,12 @@ pub struct HttpConfig {
 /// The endpoint as a router; must be called inside the runtime. Requests must carry the
 /// [`Principal`] that `web::guarded` puts into their extensions; one without is refused.
 pub fn http_router(deps: McpDeps, cfg: HttpConfig, ct: CancellationToken) -> Router {
+    let gate = deps.gate.clone();
     let server = AdwServer::new(deps, ct.clone());
     let handler = move |principal: &Principal, hello: Hello| {
         server.of(principal.clone(), hello, CancellationToken::new())
     };
-    http_router_of(handler, cfg, ct)
+    http_router_of(handler, cfg, ct).layer(from_fn_with_state(gate, metered))
 }
 
 /// The same endpoint over any handler: the conformance suite's fixtures are graded on our own

@@ -499,8 +499,9 @@ pub(super) fn note(
 ) {
     let dir = project.run_log_dir(&ctx.environment(), adw_id);
     let line = serde_json::json!({
-        "time": ctx.now().rfc3339(), "tool": tool, "issue": issue, "adw_id": adw_id,
-        "user": caller.user_id, "tier": "owner", "transport": caller.transport, "request_id": caller.request_id,
+        "timestamp": ctx.now().rfc3339(), "tool_name": tool, "issue_number": issue,
+        "adw_id": adw_id, "user_id": caller.user_id, "tier": caller.tier,
+        "transport": caller.transport, "request_id": caller.request_id,
     });
     let written = std::fs::create_dir_all(&dir).and_then(|()| {
         use std::io::Write as _;

@@ -464,6 +464,8 @@ pub struct TriggerRequest {
 pub struct Caller {
     /// Stable name of the principal, such as `uid:1000`.
     pub user_id: String,
+    /// How much it is trusted with, such as `team`.
+    pub tier: String,
     /// `mcp slash_command manual webhook cron cli`.
     pub triggered_by: String,
     /// `unix`, `http`, `cli`.

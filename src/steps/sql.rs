@@ -7,12 +7,11 @@ use super::events::Event;
 use super::keys::Key;
 use super::limiter::Level;
 use super::output::{kind, sha256};
-use super::sql_rows::batches;
 pub use super::sql_rows::{ExecutionRow, Gist, NewArtifact, StepRow};
 use super::view::StepStatus;
 use crate::args;
 use crate::clock::Millis;
-use crate::db::{Arg, Db, DbError, Tx};
+use crate::db::{Arg, Db, DbError, Tx, batches};
 use crate::limits::{STEPS_BATCH_COUNT, STEPS_EVENTS_DELETE_COUNT, STEPS_SWEEP_COUNT};
 
 /// Stores what an execution runs by, unless it is stored.

@@ -27,7 +27,9 @@ static FORMS: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"|\bgithub_pat_[A-Za-z0-9_]{8,}",
         r"|\bglpat-[A-Za-z0-9_-]{8,}",
         r"|\bxox[abprs]-[A-Za-z0-9-]{8,}",
-        r"|\bAKIA[A-Z0-9]{16}\b)",
+        r"|\bAKIA[A-Z0-9]{16}\b",
+        // Tokens of step workflows: version, key, payload, MAC.
+        r"|\bv1\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{43}\b)",
         r"|(?P<bearer>(?i:\b(?:bearer|basic)[ \t]+))[A-Za-z0-9._~+/=-]{8,}",
         // scheme://user:password@ (up to the last '@': people forget to escape) and scheme://token@
         r#"|(?P<login>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@]*:)[^\s"']+@"#,
@@ -126,6 +128,11 @@ mod tests {
             ("ADWD_TEAM_3F9A1C2E77B0_0123456789ABCDEF", "***"),
             ("token eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln ends", "token *** ends"),
             ("sk-ant-api03-abcdefghij", "***"),
+            (
+                "use v1.k1.eyJleGVjdXRpb25faWQiOiJleGVjXzEifQ.\
+                 0123456789abcdefghijklmnopqrstuvwxyzABCDEFG now",
+                "use *** now",
+            ),
             ("ghp_abcdefghij0123456789", "***"),
             ("github_pat_11ABCDEFG_xyz012", "***"),
             ("Authorization: Bearer abc.def-ghi123", "Authorization: Bearer ***"),

@@ -16,8 +16,8 @@ use axum::response::Response;
 use axum::{Router, routing};
 use futures::StreamExt as _;
 
-use super::oauth;
 use super::denial::Refusal;
+use super::oauth;
 use crate::auth::{Access, Identity, Principal, throttle};
 
 /// Routes that answer whoever asks: what clients have to read before they have a credential, what

@@ -30,6 +30,9 @@ mod e2e_stdio;
 mod e2e_steer;
 mod e2e_transports;
 mod foreign;
+mod gate_audit;
+mod gate_daemon;
+mod gate_mcp;
 mod guides;
 mod hostile_bodies;
 mod hostile_flood;
@@ -41,6 +44,10 @@ mod keys_cli;
 mod keys_guard;
 mod keys_oauth;
 mod keys_sql;
+// It cuts connections with `db::fault`, which release builds do not have.
+#[cfg(debug_assertions)]
+mod gate_quota;
+mod gate_support;
 mod mcp_http;
 mod mcp_support;
 mod mcp_tools;

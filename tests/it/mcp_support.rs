@@ -4,21 +4,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use adwd::auth::{Access, AccessDeps};
+use adwd::audit::{Audit, AuditDeps};
+use adwd::auth::{Access, AccessDeps, Principal};
 use adwd::changes::Changes;
-use adwd::clock::SystemClock;
+use adwd::clock::{Clock, SystemClock};
 use adwd::config::{
-    AccessConfig, Config, Flags, ProjectConfig, StepsConfig, ToolNames, Toolsets, WritingConfig,
+    AccessConfig, Config, Flags, ProjectConfig, RatesConfig, StepsConfig, ToolNames, Toolsets,
+    WritingConfig,
 };
 use adwd::db::Db;
 use adwd::ids::{OsRng, ProjectName};
 use adwd::mcp::bounds::BODY_MAX_BYTES;
-use adwd::mcp::{HTTP_PATH, HttpConfig, McpDeps, http_router, serve_unix};
+use adwd::mcp::{Gate, HTTP_PATH, HttpConfig, McpDeps, http_router, serve_unix};
 use adwd::runs::{Runs, RunsDeps};
 use adwd::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use adwd::web::{Front, Guard, Hosts, Origins, Serving, fronted, guarded, serve};
 use adwd::writing::{Writing, WritingDeps};
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::map_request;
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation,
     ProgressNotificationParam, ProtocolVersion, ResourceUpdatedNotificationParam,
@@ -132,6 +136,19 @@ pub struct Options {
     pub projects: &'static [&'static str],
     /// Settings of step workflows; calls are not limited unless a test is about that.
     pub steps: StepsConfig,
+    /// What limits and records; nothing does unless a test is about that.
+    pub gate: GateOptions,
+}
+
+/// The gate of a world.
+#[derive(Clone, Debug, Default)]
+pub struct GateOptions {
+    /// Limits and records, with these limits and this clock.
+    pub on: Option<(RatesConfig, Arc<dyn Clock>)>,
+    /// Who everybody on HTTP is, whatever the guard says.
+    pub principal: Option<Principal>,
+    /// The database, where it is not the world's own.
+    pub database: Option<String>,
 }
 
 impl Default for Options {
@@ -144,6 +161,7 @@ impl Default for Options {
             toolsets: Toolsets::default(),
             projects: &["demo"],
             steps: StepsConfig { rate_limits: false, ..StepsConfig::default() },
+            gate: GateOptions::default(),
         }
     }
 }
@@ -161,6 +179,9 @@ pub struct World {
     pub steps: Steps,
     /// Content of the test's own, as users have it.
     pub content: PathBuf,
+    pub db: Db,
+    /// What its servers are made from.
+    pub deps: McpDeps,
     _dir: tempfile::TempDir,
 }
 
@@ -173,7 +194,9 @@ impl World {
         adwd::tls::install();
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
-        let db = Db::open(&format!("sqlite:{}", dir.path().join("db").display())).await.unwrap();
+        let own = format!("sqlite:{}", dir.path().join("db").display());
+        let url = options.gate.database.as_deref().unwrap_or(&own);
+        let db = Db::open(url).await.unwrap();
         db.migrate(&SystemClock).await.unwrap();
         let changes = Changes::new();
         let runs = slice(dir.path(), options.projects, &db, &changes, stop.clone()).await;
@@ -205,13 +228,16 @@ impl World {
             tool_names: options.tool_names,
             version: "0.0.0-test",
             clock: Arc::new(SystemClock),
+            gate: gate(&db, &options.gate).await,
         };
+        let kept = deps.clone();
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let bind = http.local_addr().unwrap();
         let url = format!("http://{bind}/mcp");
         let socket = dir.path().join("s");
         let unix = UnixListener::bind(&socket).unwrap();
         let router = http_router(deps.clone(), HttpConfig::default(), stop.clone());
+        let router = as_principal(router, options.gate.principal);
         let router = match options.guard {
             Some(test_guard) => test_guard(router),
             None => guarded(router, guard),
@@ -222,7 +248,12 @@ impl World {
             tokio::spawn(serve(http, router, Serving::default(), stop.clone())),
             tokio::spawn(serve_unix(unix, deps, stop.clone())),
         ];
-        World { url, socket, stop, changes, served, steps, content, _dir: dir }
+        World { url, socket, stop, changes, served, steps, content, db, deps: kept, _dir: dir }
+    }
+
+    /// Waits until the ends of all calls so far are on record.
+    pub async fn recorded(&self) {
+        self.deps.gate.audit().expect("the gate is on").flush().await;
     }
 
     pub async fn client(&self, way: (Road, Era)) -> Client {
@@ -257,6 +288,31 @@ pub async fn http_client(url: &str, key: Option<&str>, era: Era, ear: Ear) -> Cl
     config.auth_header = key.map(str::to_owned);
     let transport = StreamableHttpClientTransport::from_config(config);
     ear.serve_with_lifecycle(transport, lifecycle(era)).await.unwrap()
+}
+
+async fn gate(db: &Db, options: &GateOptions) -> Gate {
+    let Some((rates, clock)) = options.on.clone() else { return Gate::off() };
+    let (audit, writer) = Audit::start(AuditDeps {
+        db: db.clone(),
+        clock,
+        rng: Arc::new(OsRng),
+        host: "testhost".to_owned(),
+        keep_ms: 0,
+        keep_count: 1_000_000,
+    })
+    .await
+    .unwrap();
+    tokio::spawn(writer.run());
+    Gate::new(audit, rates)
+}
+
+/// Inside the guard: everybody is `principal`, as a key would say.
+fn as_principal(router: Router, principal: Option<Principal>) -> Router {
+    let Some(principal) = principal else { return router };
+    router.layer(map_request(move |mut request: Request| {
+        request.extensions_mut().insert(principal.clone());
+        std::future::ready(request)
+    }))
 }
 
 /// The content that ships.

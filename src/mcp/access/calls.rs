@@ -66,6 +66,11 @@ impl From<AccessError> for ToolError {
             AccessError::Ended { .. } => (error.to_string(), Some("call create_access_key")),
             other => (other.to_string(), None),
         };
-        ToolError { code: code.to_owned(), message, hint: hint.map(str::to_owned) }
+        ToolError {
+            code: code.to_owned(),
+            message,
+            hint: hint.map(str::to_owned),
+            retry_after_ms: None,
+        }
     }
 }

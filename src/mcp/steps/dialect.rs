@@ -141,7 +141,8 @@ impl From<ToolError> for Refusal {
             "invalid_argument" | "unknown_argument" => "invalid_arguments",
             other => other,
         };
-        Refusal { hint: error.hint, ..Refusal::of(code, error.message) }
+        let retry_after_ms = error.retry_after_ms;
+        Refusal { hint: error.hint, retry_after_ms, ..Refusal::of(code, error.message) }
     }
 }
 

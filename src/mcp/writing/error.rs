@@ -20,7 +20,12 @@ impl From<WritingError> for ToolError {
             }
             other => (other.to_string(), hint(other)),
         };
-        ToolError { code: error.code().to_owned(), message, hint: hint.map(str::to_owned) }
+        ToolError {
+            code: error.code().to_owned(),
+            message,
+            hint: hint.map(str::to_owned),
+            retry_after_ms: None,
+        }
     }
 }
 

@@ -278,6 +278,63 @@ async fn sqlite_files_are_private_and_reads_cannot_write() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relaxed_transaction_leaves_the_write_connection_strict() {
+    let s = super::sqlite().await;
+    with_things(&s).await;
+    let level = async |tx: &mut adwd::db::Tx| -> i64 {
+        tx.one::<(i64,)>("PRAGMA synchronous", args![]).await.unwrap().0
+    };
+    for how in ["committed", "rolled back", "dropped"] {
+        let mut tx = s.db.begin_relaxed().await.unwrap();
+        assert_eq!(level(&mut tx).await, 1, "{how}");
+        match how {
+            "committed" => tx.commit().await.unwrap(),
+            "rolled back" => tx.rollback().await.unwrap(),
+            _ => drop(tx),
+        }
+        let mut tx = s.db.begin().await.unwrap();
+        assert_eq!(level(&mut tx).await, 2, "after one that was {how}");
+        tx.rollback().await.unwrap();
+    }
+    // Both kinds at once, over one connection: each has what it asked for.
+    let mut tasks = Vec::new();
+    for n in 0..64 {
+        let db = s.db.clone();
+        tasks.push(tokio::spawn(async move {
+            let relaxed = n % 2 == 0;
+            let begun = if relaxed { db.begin_relaxed().await } else { db.begin().await };
+            let mut tx = begun.unwrap();
+            let level = tx.one::<(i64,)>("PRAGMA synchronous", args![]).await.unwrap().0;
+            tx.commit().await.unwrap();
+            assert_eq!(level, if relaxed { 1 } else { 2 });
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn on_postgres_only_a_relaxed_commit_does_not_wait_for_the_disk() {
+    let Some(s) = super::postgres().await else { return };
+    let level = async |mut tx: adwd::db::Tx| -> String {
+        let sql = "SELECT current_setting('synchronous_commit')";
+        let (level,) = tx.one::<(String,)>(sql, args![]).await.unwrap();
+        tx.commit().await.unwrap();
+        level
+    };
+    // The tests' own server does not wait by itself.
+    let strict = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = on', \
+                  current_database()); END $$";
+    s.db.exec(strict, args![]).await.unwrap();
+    let db = Db::open(&s.url).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(level(db.begin_relaxed().await.unwrap()).await, "off");
+        assert_eq!(level(db.begin().await.unwrap()).await, "on");
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_opened_says_why() {
     let folder = tempfile::tempdir().unwrap();
