@@ -54,6 +54,7 @@ impl Endpoints {
     pub async fn open(
         loaded: &Loaded,
         deps: McpDeps,
+        observed: web::Observed,
         stop: &CancellationToken,
     ) -> anyhow::Result<Endpoints> {
         let config = &loaded.config;
@@ -69,8 +70,11 @@ impl Endpoints {
             let listener = bind_http(config.http.bind, chosen).await?;
             http = Some(listener.local_addr().context("the HTTP listener has no address")?);
             let settings = HttpConfig { allowed_origins: config.http.allowed_origins.clone() };
+            let metrics = deps.metrics.clone();
             let router = mcp::http_router(deps, settings, stop.clone());
+            let router = router.merge(web::routes(observed.clone()));
             let router = web::guarded(router, web::Guard::new(config.access.clone()));
+            let router = web::counted(router.merge(web::open_routes(observed)), metrics);
             tasks.push(tokio::spawn(mcp::serve_http(listener, router, stop.clone())));
         }
         let endpoints = Endpoints { socket, http, tasks };

@@ -1,6 +1,7 @@
 //! Addresses of resources, of every family, and which changes they show.
 
 use crate::changes::Changed;
+use crate::mcp::health::HEALTH_URI;
 use crate::mcp::runs::resources::RunUri;
 use crate::mcp::steps::uri::StepUri;
 use crate::mcp::writing::uri::WritingUri;
@@ -14,6 +15,8 @@ pub enum Address {
     Step(StepUri),
     /// Of the writing workflows.
     Writing(WritingUri),
+    /// Of the daemon itself.
+    Health,
 }
 
 impl Address {
@@ -24,6 +27,9 @@ impl Address {
     pub fn parse(text: &str) -> Result<Address, String> {
         if let Some(address) = StepUri::parse(text) {
             return address.map(Address::Step);
+        }
+        if text == HEALTH_URI {
+            return Ok(Address::Health);
         }
         let run = || RunUri::parse(text).map(Address::Run);
         let writing = || WritingUri::parse(text).map(Address::Writing);
@@ -44,7 +50,7 @@ impl Address {
             (Address::Run(_), _) => false,
             (Address::Step(uri), changed) => uri.shows(changed),
             (Address::Writing(uri), Changed::Writing(id)) => uri.shows(id),
-            (Address::Writing(_), _) => false,
+            (Address::Writing(_) | Address::Health, _) => false,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod bounds;
 pub mod caller;
 pub mod completion;
 pub mod error;
+pub mod health;
 pub mod prompts;
 pub mod resources;
 pub mod runs;
@@ -20,5 +21,6 @@ pub mod tools;
 pub mod transport;
 pub mod writing;
 
+pub use health::{Health, no_health};
 pub use server::{AdwServer, McpDeps};
 pub use transport::{HttpConfig, bridge, http_router, http_router_of, serve_http, serve_unix};

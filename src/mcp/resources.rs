@@ -14,6 +14,7 @@ use super::address::Address;
 use super::args::clip;
 use super::bounds::{LIVE_TTL_MS, STATIC_TTL_MS};
 use super::error::{pretty, resource_not_found};
+use super::health;
 use super::runs::resources as runs;
 use super::server::AdwServer;
 use super::steps::resources as steps;
@@ -51,6 +52,7 @@ pub async fn list(server: &AdwServer) -> Result<ListResourcesResult, ErrorData> 
     let workflows = steps::list(server.steps()).await;
     listed.extend(workflows.map_err(|error| steps::protocol(&error))?);
     listed.extend(writing::list(server.writing()).await?);
+    listed.extend(health::list(server));
     Ok(ListResourcesResult::with_all_items(listed)
         .with_ttl_ms(LIVE_TTL_MS)
         .with_cache_scope(CacheScope::Private))
@@ -80,6 +82,7 @@ pub async fn read(server: &AdwServer, uri: &str) -> Result<ReadResourceResult, E
         Address::Writing(address) => {
             writing::read(server.writing(), server.clock(), uri, address).await?
         }
+        Address::Health => health::read(server).await?,
     };
     // The address as it was asked for: clients match the answer by it.
     let contents = ResourceContents::text(reading.text, uri).with_mime_type(reading.mime);

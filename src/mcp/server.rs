@@ -1,7 +1,7 @@
 //! The handler: what the protocol asks, sent to where it is answered.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
@@ -20,6 +20,7 @@ use super::args::{clip, nearest};
 use super::bounds::{STATIC_TTL_MS, STREAMS_COUNT};
 use super::caller::caller;
 use super::error::ToolError;
+use super::health::Health;
 use super::runs::tasks;
 use super::subscriptions::{Watched, acceptable, pump};
 use super::tools::{self, Catalogue, Effect, Family, ToolDef};
@@ -27,6 +28,7 @@ use super::{completion, prompts, resources, runs, steps, writing};
 use crate::auth::{Action, Principal, Transport};
 use crate::clock::Clock;
 use crate::config::ToolNames;
+use crate::metrics::Metrics;
 use crate::runs::Runs;
 use crate::steps::Steps;
 use crate::writing::Writing;
@@ -46,6 +48,10 @@ pub struct McpDeps {
     pub tool_names: ToolNames,
     /// The program's version, for clients.
     pub version: &'static str,
+    /// Where calls are counted.
+    pub metrics: Metrics,
+    /// How the daemon is, asked anew at each read of `adw://health`.
+    pub health: Health,
     /// Where "a week ago" is counted from.
     pub clock: Arc<dyn Clock>,
 }
@@ -137,6 +143,18 @@ impl AdwServer {
         &self.principal
     }
 
+    pub(super) async fn health(&self) -> serde_json::Value {
+        (self.shared.deps.health)().await
+    }
+
+    /// Counts a call that is over.
+    fn count(&self, name: &str, began: Instant, answer: &Result<CallToolResponse, ErrorData>) {
+        let tool = tools::named(name).map(|def| (def.name, def.family.as_str()));
+        let transport = self.principal.transport.as_str();
+        let outcome = tools::outcome(answer);
+        self.shared.deps.metrics.call(tool, transport, outcome, began.elapsed());
+    }
+
     pub(super) fn stopping(&self) -> &CancellationToken {
         &self.shared.stopping
     }
@@ -160,6 +178,26 @@ impl AdwServer {
             return Ok(def);
         }
         Err(Refused::Tool(not_allowed(def)))
+    }
+
+    async fn answer_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let answer = match self.tool(&request.name) {
+            Ok(def) => match def.family {
+                Family::Runs => runs::calls::call(self, def, &request, &context).await,
+                Family::Steps => {
+                    let arguments = request.arguments.as_ref();
+                    return Ok(steps::calls::call(self.steps(), def, arguments).await.into());
+                }
+                Family::Writing => writing::calls::call(self, def, &request, &context).await,
+            },
+            Err(Refused::Tool(error)) => Err(error),
+            Err(Refused::Protocol(error)) => return Err(error),
+        };
+        Ok(answer.unwrap_or_else(|error| refusal(&request, error)))
     }
 
     fn unknown_tool(&self, name: &str) -> Refused {
@@ -295,19 +333,10 @@ impl ServerHandler for AdwServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let answer = match self.tool(&request.name) {
-            Ok(def) => match def.family {
-                Family::Runs => runs::calls::call(self, def, &request, &context).await,
-                Family::Steps => {
-                    let arguments = request.arguments.as_ref();
-                    return Ok(steps::calls::call(self.steps(), def, arguments).await.into());
-                }
-                Family::Writing => writing::calls::call(self, def, &request, &context).await,
-            },
-            Err(Refused::Tool(error)) => Err(error),
-            Err(Refused::Protocol(error)) => return Err(error),
-        };
-        Ok(answer.unwrap_or_else(|error| refusal(&request, error)))
+        let (name, began) = (request.name.clone(), Instant::now());
+        let answer = self.answer_tool(request, context).await;
+        self.count(&name, began, &answer);
+        answer
     }
 
     async fn list_resources(

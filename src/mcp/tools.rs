@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rmcp::ErrorData;
 use rmcp::model::{
     CallToolResponse, CallToolResult, ContentBlock, JsonObject, Tool, ToolAnnotations,
 };
@@ -13,6 +14,7 @@ use super::error::{ToolError, pretty};
 use super::{runs, steps, writing};
 use crate::auth::{Action, Principal};
 use crate::config::ToolNames;
+use crate::metrics::Outcome;
 
 /// Who answers a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,18 @@ pub enum Family {
     Steps,
     /// Series of books become published books.
     Writing,
+}
+
+impl Family {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Family::Runs => "runs",
+            Family::Steps => "steps",
+            Family::Writing => "writing",
+        }
+    }
 }
 
 /// What a tool does to the world, as its annotations say it.
@@ -110,6 +124,28 @@ impl ToolDef {
                 std::iter::once(self.name).chain(aliases.iter().copied()).collect()
             }
         }
+    }
+}
+
+/// How a call ended, for whoever counts. Refused is what no tool was asked for.
+#[must_use]
+pub fn outcome(answer: &Result<CallToolResponse, ErrorData>) -> Outcome {
+    let result = match answer {
+        // Protocol errors are about calls that name no tool, or no arguments.
+        Err(_) => return Outcome::Refused,
+        Ok(CallToolResponse::Complete(result)) => result,
+        Ok(_) => return Outcome::Ok,
+    };
+    if result.is_error != Some(true) {
+        return Outcome::Ok;
+    }
+    let content = result.structured_content.as_ref();
+    let code = content.and_then(|c| c.get("code").or_else(|| c.get("error")?.get("code")));
+    match code.and_then(Value::as_str) {
+        Some("not_allowed" | "disabled" | "busy" | "rate_limited" | "quota_exceeded") => {
+            Outcome::Refused
+        }
+        _ => Outcome::Error,
     }
 }
 

@@ -12,6 +12,7 @@ use adwd::config::{
 use adwd::db::Db;
 use adwd::ids::{OsRng, ProjectName};
 use adwd::mcp::{HttpConfig, McpDeps, http_router, serve_http, serve_unix};
+use adwd::metrics::Metrics;
 use adwd::runs::{Runs, RunsDeps};
 use adwd::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use adwd::web::{Guard, guarded};
@@ -181,6 +182,8 @@ impl World {
             trigger_tools_enabled: options.trigger_tools_enabled,
             tool_names: options.tool_names,
             version: "0.0.0-test",
+            metrics: Metrics::default(),
+            health: adwd::mcp::no_health(),
             clock: Arc::new(SystemClock),
         };
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -278,6 +281,7 @@ async fn slice(dir: &Path, db: &Db, changes: &Changes, shutdown: CancellationTok
         host: "testhost".to_owned(),
         automation: dir.join("automation"),
         base_env: env,
+        metrics: Metrics::default(),
         shutdown,
     };
     Runs::start(deps).await.unwrap().0

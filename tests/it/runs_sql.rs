@@ -7,6 +7,7 @@ mod lives;
 mod lockstep;
 mod schema;
 mod stored;
+mod watched;
 
 use adwd::clock::{Millis, TestClock};
 use adwd::db::{Db, DbError};
