@@ -43,6 +43,7 @@ const PURE: &[&str] = &[
     "mcp/steps/dialect.rs",
     "mcp/steps/shapes.rs",
     "mcp/steps/uri.rs",
+    "traces/span.rs",
     "runs/run.rs",
     "runs/outcome.rs",
     "runs/marker.rs",

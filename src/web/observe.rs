@@ -31,18 +31,24 @@ pub struct Observed {
     examiner: Examiner,
     metrics: Metrics,
     stopping: CancellationToken,
-    /// The database's last word. All who ask at once wait for one answer.
-    figures: Arc<Mutex<Option<(Instant, Figures)>>>,
+    /// The last look. All who ask at once wait for one, and nobody without a key makes us write.
+    last: Arc<Mutex<Option<(Instant, Looked)>>>,
 }
 
-type Figures = Result<RunFigures, String>;
+/// What is looked at at most every [`METRICS_CACHE_MS`].
+#[derive(Clone)]
+struct Looked {
+    /// The database's word, or why there is none.
+    figures: Result<RunFigures, String>,
+    state_folder: Check,
+}
 
 impl Observed {
     /// Watches a daemon; `stopping` is cancelled when it drains.
     #[must_use]
     pub fn new(deps: HealthDeps, metrics: Metrics, stopping: CancellationToken) -> Observed {
         let examiner = Examiner::new(deps.clone());
-        Observed { deps, examiner, metrics, stopping, figures: Arc::default() }
+        Observed { deps, examiner, metrics, stopping, last: Arc::default() }
     }
 
     /// The report of `/mcp/health`, for other roads.
@@ -50,16 +56,17 @@ impl Observed {
         serde_json::to_value(&*self.examiner.report().await).unwrap_or(Value::Null)
     }
 
-    async fn figures(&self) -> Figures {
-        let mut last = self.figures.lock().await;
+    async fn look(&self) -> Looked {
+        let mut last = self.last.lock().await;
         match &*last {
-            Some((at, figures)) if at.elapsed() < Duration::from_millis(METRICS_CACHE_MS) => {
-                figures.clone()
+            Some((at, looked)) if at.elapsed() < Duration::from_millis(METRICS_CACHE_MS) => {
+                looked.clone()
             }
             _ => {
-                let figures = self.deps.figures().await;
-                *last = Some((Instant::now(), figures.clone()));
-                figures
+                let state_folder = self.deps.state_folder();
+                let looked = Looked { figures: self.deps.figures().await, state_folder };
+                *last = Some((Instant::now(), looked.clone()));
+                looked
             }
         }
     }
@@ -69,7 +76,7 @@ impl Observed {
         let watcher = runs.watcher();
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         Facts {
-            runs: self.figures().await.ok(),
+            runs: self.look().await.figures.ok(),
             watcher: Some(watcher.means),
             rescans: watcher.rescans,
             overflows: watcher.overflows,
@@ -82,8 +89,9 @@ impl Observed {
 
     /// What keeps the daemon from taking work.
     async fn unready(&self) -> Vec<Check> {
-        let mut checks = vec![supervisor(self.deps.runs.beat_age()), self.deps.state_folder()];
-        if let Err(why) = self.figures().await {
+        let looked = self.look().await;
+        let mut checks = vec![supervisor(self.deps.runs.beat_age()), looked.state_folder];
+        if let Err(why) = looked.figures {
             checks.push(Check::failed("database", why, "see that the database runs"));
         }
         if self.stopping.is_cancelled() {
