@@ -298,6 +298,7 @@ fn other_value(key: &str) -> &'static str {
         "uv.python" => "3.13",
         "otlp.endpoint" => "http://127.0.0.1:4318",
         "otlp.traces_endpoint" => "https://traces.example/otlp",
+        "otlp.service_name" => "adw-box",
         // Already as it is shown.
         "otlp.headers" => "x-key=***",
         "writing.enforce" => "off",

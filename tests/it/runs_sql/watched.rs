@@ -1,6 +1,7 @@
 //! What those who watch the daemon ask: figures of what is active, and lives that ended.
 
-use adwd::clock::Millis;
+use adwd::clock::{Millis, TestClock};
+use adwd::db::migrations::ALL;
 use adwd::runs::RunStatus::{self, Completed, Failed, Queued, Running};
 use adwd::runs::sql::{self, Requeue, RunRow};
 use adwd::runs::{sql_figures, sql_lives};
@@ -17,6 +18,7 @@ on_both_engines!(
     ended_runs_are_told_once_and_only_by_their_host,
     earlier_lives_are_told_too,
     old_marks_are_forgotten,
+    runs_from_before_the_tables_are_told_too,
 );
 
 async fn active_runs_are_counted_by_status(s: Scratch) {
@@ -165,4 +167,15 @@ async fn old_marks_are_forgotten(s: Scratch) {
     }
     assert_eq!(sql_lives::forget_traced(&s.db, Millis(20)).await.unwrap(), 1);
     assert_eq!(sql_lives::forget_traced(&s.db, Millis(20)).await.unwrap(), 0);
+}
+
+async fn runs_from_before_the_tables_are_told_too(s: Scratch) {
+    let clock = TestClock::new(Millis(0));
+    let before = ALL.iter().position(|migration| migration.name == "traces").unwrap();
+    s.db.migrate_with(&ALL[..before], &clock).await.unwrap();
+    store(&s.db, &[in_status("r1", 1, Failed)]).await;
+    s.db.migrate_with(ALL, &clock).await.unwrap();
+    assert_eq!(untraced(&s, "here", 0).await, ["r1"]);
+    assert!(requeue(&s, "r1", Failed).await);
+    assert_eq!(sql_lives::lives(&s.db, "r1").await.unwrap().len(), 1);
 }
