@@ -172,9 +172,8 @@ async fn what_a_collector_missed_is_told_once_after_a_restart() {
     let base = daemon.url().replace("/mcp", "");
     let metrics = get(&format!("{base}/metrics")).await;
     assert!(metrics.body.contains("adwd_traces_total{kind=\"failed\"}"), "{metrics:?}");
-    // Its end is told once, however often it was tried.
-    let complaints = world.last_words().matches("traces cannot be told").count();
-    assert!(complaints >= 1, "{}", world.last_words());
+    let said = world.last_words().matches("traces cannot be told").count();
+    assert_eq!(said, 1, "once, however often it was tried: {}", world.last_words());
     daemon.kill9().await;
     collector.answer_with(None);
     daemon.start().await;

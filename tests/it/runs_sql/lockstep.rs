@@ -414,6 +414,8 @@ fn holds(rows: &[RunRow], attempts: &[AttemptRow]) -> Result<(), TestCaseError> 
 async fn wipe(db: &Db) {
     for table in [
         "DELETE FROM attempts",
+        "DELETE FROM run_lives",
+        "DELETE FROM run_traces",
         "DELETE FROM request_keys",
         "DELETE FROM projects",
         "DELETE FROM runs",
