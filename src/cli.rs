@@ -9,6 +9,7 @@ mod clean;
 mod content;
 mod control;
 pub mod fail;
+mod health;
 mod key;
 pub mod link;
 pub mod place;
@@ -157,6 +158,7 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Workflow(given) => workflow::command(&cx, given).await,
         Command::Writing(given) => writing::command(&cx, given).await,
         Command::Doctor(given) => examine(&cx, &given).await,
+        Command::Health => health::command(&cx).await,
         Command::Config(given) => settings::config(&cx, &given),
         Command::Demo(given) => show(&cx, given).await,
         Command::Service(given) => settings::service(&cx, &given),

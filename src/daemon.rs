@@ -31,20 +31,21 @@ use crate::clock::SystemClock;
 use crate::config::{Config, Loaded};
 use crate::db::Db;
 use crate::ids::OsRng;
-use crate::limits::AUDIT_KEEP_COUNT;
+use crate::limits::{AUDIT_KEEP_COUNT, BEAT_LIMIT_MS};
 use crate::lock::InstanceLock;
 use crate::mcp::{Gate, McpDeps};
+use crate::metrics::Metrics;
 use crate::runs::{Runs, RunsDeps};
 use crate::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use crate::telemetry::{self, TelemetryConfig};
+use crate::traces::{self, TracesDeps};
+use crate::web::{HealthDeps, Observed};
 use crate::writing::{Writing, WritingDeps};
 
 pub use listen::{recorded_http, recorded_socket};
 
 /// What is still under way gets this long after the endpoints have ended, then it is cut off.
 const DRAIN_LIMIT_MS: u64 = 5_000;
-/// The supervisor must beat at least this often, or systemd's watchdog is left to bark.
-const BEAT_LIMIT_MS: u64 = 45_000;
 /// How often the supervisor's beat is looked at where no watchdog asks for more.
 const WATCH_PERIOD_MS: u64 = 15_000;
 
@@ -123,6 +124,7 @@ struct Daemon {
     sweeper: JoinHandle<()>,
     audit: Audit,
     recorder: JoinHandle<()>,
+    teller: Option<JoinHandle<()>>,
     endpoints: listen::Endpoints,
     stop: CancellationToken,
 }
@@ -138,7 +140,8 @@ impl Daemon {
         // Before the database is made: one that is there already says that this is no first start.
         let host = host::name(state_dir, &OsRng).context("cannot tell which runs are ours")?;
         status("opening the database");
-        let db = Db::open(&config.paths.database_url).await?;
+        let metrics = Metrics::default();
+        let db = Db::open(&config.paths.database_url).await?.measured(metrics.statements());
         db.migrate(&SystemClock).await?;
         let access = open_access(&config, &db).await?;
         exposure::check(&config, &access).await?;
@@ -163,6 +166,7 @@ impl Daemon {
             host: host.clone(),
             automation: automation.clone(),
             base_env: child_env(env, state_dir),
+            metrics: metrics.clone(),
             shutdown: stop.clone(),
         })
         .await?;
@@ -176,7 +180,11 @@ impl Daemon {
         }
         let (audit, recorder) = open_audit(&config, &db, &host).await?;
         status("reading the content of step workflows");
-        let (steps, sweeper) = open_steps(&config, &db, &changes, host, &automation, &stop).await?;
+        let (steps, sweeper) =
+            open_steps(&config, &db, &changes, host.clone(), &automation, &stop).await?;
+        let observed = observed(&config, &db, &runs, &metrics, &stop);
+        let asked = observed.clone();
+        let teller = tell_traces(&config, &runs, &host, &metrics, &stop);
         let deps = McpDeps {
             runs: runs.clone(),
             steps,
@@ -186,11 +194,16 @@ impl Daemon {
             toolsets: config.tools.toolsets.clone(),
             tool_names: config.tool_names,
             version: env!("CARGO_PKG_VERSION"),
+            metrics,
+            health: Arc::new(move || {
+                let asked = asked.clone();
+                Box::pin(async move { asked.report().await })
+            }),
             clock: Arc::new(SystemClock),
             gate: Gate::new(audit.clone(), config.rates.clone()),
         };
-        let endpoints = listen::Endpoints::open(loaded, deps, &stop).await?;
-        Ok(Daemon { db, runs, supervisor, sweeper, audit, recorder, endpoints, stop })
+        let endpoints = listen::Endpoints::open(loaded, deps, observed, &stop).await?;
+        Ok(Daemon { db, runs, supervisor, sweeper, audit, recorder, teller, endpoints, stop })
     }
 
     /// Says where it listens: to the service manager, the log, and whoever started it by hand.
@@ -248,6 +261,9 @@ impl Daemon {
         ended("the record of calls", self.recorder).await;
         ended("the supervisor of the runs", self.supervisor).await;
         ended("the sweeper of step workflows", self.sweeper).await;
+        if let Some(teller) = self.teller {
+            ended("the teller of traces", teller).await;
+        }
         self.db.close().await;
     }
 }
@@ -331,6 +347,48 @@ async fn open_steps(
     })
     .await?;
     Ok(opened)
+}
+
+/// Tells a collector of ended runs, where one is configured. What is wrong with that is no reason
+/// not to start.
+fn tell_traces(
+    config: &Config,
+    runs: &Runs,
+    host: &str,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> Option<JoinHandle<()>> {
+    let deps = TracesDeps {
+        runs: runs.clone(),
+        otlp: config.observe.otlp.clone(),
+        host: host.to_owned(),
+        metrics: metrics.clone(),
+        shutdown: stop.clone(),
+    };
+    traces::start(deps).unwrap_or_else(|error| {
+        tracing::error!("traces of runs are not told to the collector: {error}");
+        None
+    })
+}
+
+/// Who is asked how the daemon is.
+fn observed(
+    config: &Config,
+    db: &Db,
+    runs: &Runs,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> Observed {
+    let deps = HealthDeps {
+        runs: runs.clone(),
+        engine: db.engine().name(),
+        state_dir: config.paths.state_dir.clone(),
+        uv_path: config.uv.path.clone(),
+        python: config.uv.python.clone(),
+        env: runs.base_env(),
+        clock: Arc::new(SystemClock),
+    };
+    Observed::new(deps, metrics.clone(), stop.clone())
 }
 
 /// Whether a counter still grows.

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::config::{Config, ProjectConfig};
 use crate::ids::ProjectName;
 use crate::out::{Out, Tone, cell};
+use crate::probe::{Check, Status};
 use crate::runs::launch;
 use crate::runs::project::{Project, is_same};
 
@@ -144,6 +145,16 @@ impl Findings {
 
     fn fail(&mut self, check: &'static str, message: impl Into<String>, mend: impl Into<String>) {
         self.push(check, Level::Fail, message.into(), Some(mend.into()));
+    }
+
+    /// What a look that others do too has found.
+    fn take(&mut self, check: &'static str, found: Check) {
+        let level = match found.status {
+            Status::Ok => Level::Ok,
+            Status::Degraded => Level::Warn,
+            Status::Failed => Level::Fail,
+        };
+        self.push(check, level, found.message, found.hint);
     }
 
     fn fixed(&mut self, check: &'static str, message: impl Into<String>) {

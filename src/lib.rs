@@ -12,6 +12,7 @@ pub mod lock;
 pub mod automation;
 pub mod config;
 pub mod db;
+pub mod metrics;
 pub mod out;
 pub mod telemetry;
 pub mod tls;
@@ -28,7 +29,9 @@ pub mod writing;
 // L4: the wire, both ends of it, and other programs.
 pub mod client;
 pub mod mcp;
+pub mod probe;
 pub mod tool;
+pub mod traces;
 pub mod web;
 // L5: the program.
 pub mod cli;

@@ -494,3 +494,33 @@ pub const AUDIT_WORD_CHARS: usize = 128;
 pub const AUDIT_PAGE_COUNT: u32 = 500;
 /// Records on a page where nothing is said.
 pub const AUDIT_PAGE_DEFAULT_COUNT: u32 = 50;
+// What is told to those who watch the daemon.
+
+/// Names of phases that metrics tell apart; further ones count together.
+pub const METRICS_LABELS_COUNT: usize = 64;
+/// A scrape that comes sooner after another one gets the same facts.
+pub const METRICS_CACHE_MS: u64 = 1_000;
+/// How long the database is waited for at a scrape or a look at readiness.
+pub const OBSERVE_DB_MS: u64 = 3_000;
+/// How long an examination of the machine is good for.
+pub const HEALTH_CACHE_MS: u64 = 30_000;
+/// How long one program may take that is asked for its version.
+pub const HEALTH_PROGRAM_MS: u64 = 10_000;
+/// How long the script may take that is run through uv.
+pub const HEALTH_SCRIPT_MS: u64 = 30_000;
+/// The supervisor must beat at least this often, or systemd's watchdog is left to bark.
+pub const BEAT_LIMIT_MS: u64 = 45_000;
+/// Ended runs that are sent to the collector in one go.
+pub const TRACES_PAGE_COUNT: i64 = 50;
+/// A run that ended longer ago is not sent any more.
+pub const TRACES_BACKLOG_MS: i64 = 7 * 24 * 3_600_000;
+/// How often ended runs are looked for where no hint comes.
+pub const TRACES_LOOK_MS: u64 = 30_000;
+/// How long the collector is waited for.
+pub const TRACES_SEND_MS: u64 = 10_000;
+/// First and longest pause after the collector could not be reached.
+pub const TRACES_BACKOFF_MS: u64 = 1_000;
+/// See [`TRACES_BACKOFF_MS`].
+pub const TRACES_BACKOFF_MAX_MS: u64 = 300_000;
+/// What is read of the collector's answer.
+pub const TRACES_ANSWER_MAX_BYTES: usize = 64 * 1024;

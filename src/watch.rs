@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ impl Dirty {
 struct Shared {
     dirty: Mutex<Dirty>,
     wake: Notify,
+    rescans: AtomicU64,
+    overflows: AtomicU64,
 }
 
 impl Shared {
@@ -64,7 +67,10 @@ impl Shared {
     fn mark(&self, event: notify::Result<Event>) {
         let mut dirty = self.lock();
         match event {
-            Ok(event) if event.need_rescan() => dirty.all = true,
+            Ok(event) if event.need_rescan() => {
+                self.overflows.fetch_add(1, Ordering::Relaxed);
+                dirty.all = true;
+            }
             Ok(event) if is_change(event.kind) => {
                 if is_new_folder(event.kind) {
                     dirty.young.extend(event.paths.iter().cloned());
@@ -79,6 +85,7 @@ impl Shared {
             }
         }
         if dirty.paths.len() > limits::WATCH_DIRTY_COUNT {
+            self.overflows.fetch_add(1, Ordering::Relaxed);
             dirty.paths.clear();
             dirty.young.clear();
             dirty.all = true;
@@ -232,6 +239,13 @@ impl Watcher {
         }
     }
 
+    /// How often everything was to be looked at, and how often because events were lost.
+    #[must_use]
+    pub fn rescans(&self) -> (u64, u64) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(&self.shared.rescans), count(&self.shared.overflows))
+    }
+
     /// Watches the folders of a run, made where they are absent, until the guard is dropped.
     #[must_use]
     pub fn watch_run(&self, folders: &[PathBuf]) -> Watched {
@@ -309,6 +323,7 @@ impl Watcher {
                 self.degrade().await;
             }
             if dirty.all {
+                self.shared.rescans.fetch_add(1, Ordering::Relaxed);
                 queue.push(Hint::RescanAll);
             } else {
                 queue.extend(dirty.paths.into_iter().map(Hint::Path));

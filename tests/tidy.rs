@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "db", "telemetry", "metrics", "tls", "automation", "uv", "out", "watch"],
     &["auth", "audit", "quota"],
     &["runs", "steps", "writing"],
-    &["mcp", "web", "outside", "client", "tool"],
+    &["mcp", "web", "outside", "traces", "probe", "client", "tool"],
     &["daemon", "cli", "demo", "doctor", "service"],
 ];
 
@@ -30,6 +30,8 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("db", &["metrics"]),
     ("audit", &["auth", "quota"]),
     ("quota", &["auth"]),
+    ("probe", &["tool"]),
+    ("web", &["probe"]),
     ("cli", &["daemon", "demo", "doctor", "service"]),
     ("demo", &["daemon"]),
     ("daemon", &["doctor", "service"]),
@@ -48,6 +50,7 @@ const PURE: &[&str] = &[
     "mcp/steps/uri.rs",
     "mcp/weight.rs",
     "web/names.rs",
+    "traces/span.rs",
     "runs/run.rs",
     "runs/outcome.rs",
     "runs/marker.rs",

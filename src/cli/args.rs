@@ -16,7 +16,7 @@ pub use writing::{Export, ExportFormat, ExportTable, Import, Writing};
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done (for wait: the run ended completed or skipped)
-  1    the run ended failed, cancelled, timed_out or lost; doctor found a failure; or an internal error
+  1    the run ended failed, cancelled, timed_out or lost; doctor or health found a failure; or an internal error
   2    wrong usage or configuration
   3    no daemon runs (or, for serve: another one holds the state folder)
   4    the daemon refused the request
@@ -213,6 +213,12 @@ Examples:
   adwd doctor --fix               also mend: stray worktrees, leftovers of killed gits, a missing uv
   adwd doctor --json | jq '.checks[] | select(.level != \"ok\")'")]
     Doctor(Doctor),
+    /// Say how the daemon that runs is: programs, database, disk, queue, supervisor
+    #[command(after_help = "\
+Examples:
+  adwd health                     exit code 1 where something failed
+  adwd health --json | jq '.checks[] | select(.status != \"ok\")'")]
+    Health,
     /// Show the configuration and where each value came from
     #[command(
         subcommand,

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigError, Source};
 pub use types::*;
 
-use crate::telemetry::redact;
+use crate::telemetry::{MASK, redact};
 use keys::{KEYS, check_socket};
 use value::{Base, Input};
 
@@ -55,6 +55,9 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<String>,
 }
+
+/// Settings whose values are never shown, in whatever form they were given.
+const SECRET_KEYS: [&str; 1] = ["otlp.headers"];
 
 /// One value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +140,10 @@ impl Draft {
         (key.set)(&mut self.config, input, base).map_err(|problem| ConfigError::Invalid {
             key: key.name.to_owned(),
             source_at: source.clone(),
-            given: redact(&input.shown()).into_owned(),
+            given: match SECRET_KEYS.contains(&key.name) {
+                true => MASK.to_owned(),
+                false => redact(&input.shown()).into_owned(),
+            },
             problem,
         })?;
         self.sources[index] = source;

@@ -199,6 +199,32 @@ fn a_password_is_masked_in_the_provenance() {
 }
 
 #[test]
+fn keys_of_a_collector_are_masked_also_where_they_are_wrong() {
+    let loaded = World::new("").env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter22").load().unwrap();
+    let pairs: Vec<_> = loaded.config.observe.otlp.headers.iter().collect();
+    assert_eq!(pairs, [("x-key", "hunter22")]);
+    let shown = loaded.provenance.iter().find(|s| s.key == "otlp.headers").unwrap();
+    assert_eq!(shown.value, "x-key=***");
+    assert!(!format!("{:?}", loaded.config).contains("hunter22"));
+    let error = World::new("[otlp]\nheaders = 'hunter22'\n").error();
+    assert!(error.contains("name=value") && !error.contains("hunter22"), "{error}");
+}
+
+#[test]
+fn the_collectors_address_is_put_together_as_opentelemetry_says() {
+    let url = |world: World| world.config().observe.otlp.traces_url();
+    assert_eq!(url(World::new("")), None);
+    let base = World::new("").env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/base/");
+    assert_eq!(url(base).as_deref(), Some("http://c:4318/base/v1/traces"));
+    let whole = World::new("[otlp]\nendpoint = 'http://c:4318'\n")
+        .env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t/x");
+    assert_eq!(url(whole).as_deref(), Some("http://t/x"));
+    assert_eq!(url(World::new("").env("OTEL_EXPORTER_OTLP_ENDPOINT", "")), None);
+    let error = World::new("").env("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317").error();
+    assert!(error.contains("OTEL_EXPORTER_OTLP_ENDPOINT") && error.contains("4318"), "{error}");
+}
+
+#[test]
 fn a_socket_path_that_the_kernel_would_refuse_is_refused_with_the_reason() {
     let error = World::new("").env("ADWD_RUNTIME_DIR", &format!("/{}", "x".repeat(120))).error();
     assert!(error.contains("a Unix socket's may have 107"), "{error}");
@@ -278,6 +304,11 @@ fn other_value(key: &str) -> &'static str {
         "env_allow" => "A,B_*",
         "logs.level" => "warn",
         "uv.python" => "3.13",
+        "otlp.endpoint" => "http://127.0.0.1:4318",
+        "otlp.traces_endpoint" => "https://traces.example/otlp",
+        "otlp.service_name" => "adw-box",
+        // Already as it is shown.
+        "otlp.headers" => "x-key=***",
         "writing.enforce" => "off",
         "writing.time_zone" => "Europe/Berlin",
         _ => "17",

@@ -56,6 +56,7 @@ impl Endpoints {
     pub async fn open(
         loaded: &Loaded,
         deps: McpDeps,
+        observed: web::Observed,
         stop: &CancellationToken,
     ) -> anyhow::Result<Endpoints> {
         let config = &loaded.config;
@@ -84,11 +85,13 @@ impl Endpoints {
                 allowed_hosts: names,
             };
             let guard = web::Guard::new(deps.access.clone(), config.serve.behind_proxy);
+            let metrics = deps.metrics.clone();
             let router = mcp::http_router(deps, settings, stop.clone());
-            let router = web::guarded(router, guard);
+            let router = web::guarded(router.merge(web::routes(observed.clone())), guard);
+            let router = router.merge(web::open_routes(observed));
             let front = Front::new(hosts, Origins::new(&config.http.allowed_origins))
                 .with_bodies(mcp::HTTP_PATH, BODY_MAX_BYTES);
-            let router = web::fronted(router, front);
+            let router = web::counted(web::fronted(router, front), metrics);
             tasks.push(tokio::spawn(web::serve(listener, router, serving, stop.clone())));
         }
         let endpoints = Endpoints { socket, http, tls, tasks };

@@ -21,6 +21,7 @@ use crate::limits::{
     DB_OPEN_TIMEOUT_MS, DB_POSTGRES_CONNECTIONS_COUNT, DB_SQLITE_READERS_COUNT,
     DB_STATEMENT_CACHE_COUNT, DB_STATEMENT_MS, LOCK_POLL_MS,
 };
+use crate::metrics::Statements;
 
 pub(super) async fn open(url: &str) -> Result<Db, DbError> {
     if let Some(path) = url.strip_prefix("sqlite:") {
@@ -95,7 +96,7 @@ async fn open_sqlite(url: &str, path: &str) -> Result<Db, DbError> {
     let relaxed = Arc::new(AtomicBool::new(false));
     let write = connect_writer(url, writer, &relaxed).await?;
     let read = sqlite_pool(DB_SQLITE_READERS_COUNT).connect_lazy_with(reader);
-    Ok(Db::Sqlite { read, write, relaxed })
+    Ok(Db::Sqlite { read, write, relaxed, meter: Statements::default() })
 }
 
 /// Connects, again and again for a while when another process is just switching the new file to
@@ -202,7 +203,7 @@ async fn open_postgres(url: &str) -> Result<Db, DbError> {
     let (hint, source) = match tokio::time::timeout(timeout, options.connect()).await {
         Ok(Ok(connection)) => {
             let _ = sqlx::Connection::close(connection).await;
-            return Ok(Db::Postgres { pool });
+            return Ok(Db::Postgres { pool, meter: Statements::default() });
         }
         Ok(Err(error)) => {
             let error = from_sqlx("connect to the server".to_owned(), error);

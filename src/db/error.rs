@@ -173,6 +173,16 @@ impl DbError {
         }
     }
 
+    /// The kind in one word, for whoever counts errors.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            DbError::Busy { .. } => "busy",
+            DbError::Unavailable { .. } | DbError::Open { .. } => "unavailable",
+            DbError::Unique { .. } | DbError::Constraint { .. } => "rule",
+            _ => "other",
+        }
+    }
+
     /// True when the engine itself refused the statement, which ends a transaction.
     pub(super) fn aborts(&self) -> bool {
         !matches!(

@@ -40,6 +40,7 @@ pub const ALL: &[Migration] = &[
     migration!(6, "audit", "0006_audit.sql"),
     migration!(7, "budget", "0007_budget.sql"),
     migration!(8, "outside", "0008_outside.sql"),
+    migration!(9, "traces", "0009_traces.sql"),
 ];
 
 #[cfg(test)]
@@ -60,6 +61,7 @@ mod tests {
         (6, "ccf797319ff6a4c7e67c0f298b18a5dc0b081dcf04ff310b17038ef6c2e2200b", ""),
         (7, "1ff3a6adc13d689848bba3a8d8ba828c710867f9d2e0352dbc6a542e84cdbff2", ""),
         (8, "5389334aae201c5a6892ccadade91650d1a41c63c25e0757b75ba4e59155cd78", ""),
+        (9, "a16c773bf9821dc63a972da8638734ca4c24a37e0959969629d4282b934c3609", ""),
     ];
 
     #[test]

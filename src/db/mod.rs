@@ -36,6 +36,7 @@ pub use row::{Column, ColumnError, Row};
 pub use tx::Tx;
 
 use crate::clock::Clock;
+use crate::metrics::Statements;
 
 /// What [`crate::row!`] expands to needs these names; slices use the macro instead.
 #[doc(hidden)]
@@ -79,12 +80,16 @@ pub enum Db {
         /// Whether a transaction that does not wait for the disk has used the write connection
         /// since it was last given back; see [`Db::begin_relaxed`].
         relaxed: Arc<AtomicBool>,
+        /// Where statements are counted.
+        meter: Statements,
     },
     /// One pool for everything.
     #[non_exhaustive]
     Postgres {
         /// All connections.
         pool: PgPool,
+        /// Where statements are counted.
+        meter: Statements,
     },
 }
 
@@ -95,6 +100,21 @@ impl Db {
     /// Errors: another scheme, a file or server that cannot be reached. Passwords never appear.
     pub async fn open(url: &str) -> Result<Db, DbError> {
         connect::open(url).await
+    }
+
+    /// The same database, counting its statements there from now on.
+    #[must_use]
+    pub fn measured(mut self, statements: Statements) -> Db {
+        match &mut self {
+            Db::Sqlite { meter, .. } | Db::Postgres { meter, .. } => *meter = statements,
+        }
+        self
+    }
+
+    fn meter(&self) -> &Statements {
+        match self {
+            Db::Sqlite { meter, .. } | Db::Postgres { meter, .. } => meter,
+        }
     }
 
     /// Brings the schema up to date with this program's migrations.
@@ -122,8 +142,8 @@ impl Db {
     /// All rows of a query. Reads only: on SQLite the connection refuses to write.
     pub async fn all<R: Row>(&self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<R>, DbError> {
         match self {
-            Db::Sqlite { read, .. } => run::sqlite_all(read, sql, args).await,
-            Db::Postgres { pool } => run::postgres_all(pool, sql, args).await,
+            Db::Sqlite { read, meter, .. } => run::sqlite_all(read, meter, sql, args).await,
+            Db::Postgres { pool, meter } => run::postgres_all(pool, meter, sql, args).await,
         }
     }
 
@@ -134,8 +154,8 @@ impl Db {
         args: Vec<Arg>,
     ) -> Result<Option<R>, DbError> {
         match self {
-            Db::Sqlite { read, .. } => run::sqlite_optional(read, sql, args).await,
-            Db::Postgres { pool } => run::postgres_optional(pool, sql, args).await,
+            Db::Sqlite { read, meter, .. } => run::sqlite_optional(read, meter, sql, args).await,
+            Db::Postgres { pool, meter } => run::postgres_optional(pool, meter, sql, args).await,
         }
     }
 
@@ -149,8 +169,8 @@ impl Db {
     /// Runs one statement in a transaction of its own, durably; answers the rows it touched.
     pub async fn exec(&self, sql: &'static str, args: Vec<Arg>) -> Result<u64, DbError> {
         match self {
-            Db::Sqlite { write, .. } => run::sqlite_exec(write, sql, args).await,
-            Db::Postgres { pool } => run::postgres_exec(pool, sql, args).await,
+            Db::Sqlite { write, meter, .. } => run::sqlite_exec(write, meter, sql, args).await,
+            Db::Postgres { pool, meter } => run::postgres_exec(pool, meter, sql, args).await,
         }
     }
 
@@ -180,7 +200,7 @@ impl Db {
                 read.close().await;
                 write.close().await;
             }
-            Db::Postgres { pool } => pool.close().await,
+            Db::Postgres { pool, .. } => pool.close().await,
         }
     }
 }

@@ -6,6 +6,7 @@ use sqlx::{Postgres, SqlSafeStr, Sqlite, SqlitePool, Transaction};
 
 use super::error::{self, DbError, from_sqlx};
 use super::{Arg, Db, Row, run};
+use crate::metrics::Statements;
 
 /// An open write transaction. Dropping it without [`Tx::commit`] rolls back.
 ///
@@ -16,6 +17,7 @@ use super::{Arg, Db, Row, run};
 #[derive(Debug)]
 pub struct Tx {
     inner: Inner,
+    meter: Statements,
     /// The statement that the engine refused.
     failed: Option<String>,
 }
@@ -37,26 +39,28 @@ pub(super) enum Durability {
 
 pub(super) async fn begin(db: &Db, durability: Durability) -> Result<Tx, DbError> {
     cut_here(|| "begin a transaction".to_owned())?;
-    let begun = match db {
-        Db::Sqlite { write, relaxed, .. } => match durability {
-            Durability::Full => write.begin_with("BEGIN IMMEDIATE").await,
-            Durability::Relaxed => begin_relaxed(write, relaxed).await,
-        }
-        .map(Inner::Sqlite),
-        Db::Postgres { pool } => {
-            let begun = pool.begin_with(match durability {
-                Durability::Full => "BEGIN ISOLATION LEVEL READ COMMITTED",
-                Durability::Relaxed => {
-                    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off"
-                }
-            });
-            run::answered(begun).await.map(Inner::Postgres)
+    let meter = db.meter().clone();
+    let begun = async {
+        match db {
+            Db::Sqlite { write, relaxed, .. } => match durability {
+                Durability::Full => write.begin_with("BEGIN IMMEDIATE").await,
+                Durability::Relaxed => begin_relaxed(write, relaxed).await,
+            }
+            .map(Inner::Sqlite),
+            Db::Postgres { pool, .. } => {
+                let begun = pool.begin_with(match durability {
+                    Durability::Full => "BEGIN ISOLATION LEVEL READ COMMITTED",
+                    Durability::Relaxed => {
+                        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off"
+                    }
+                });
+                run::answered(begun).await.map(Inner::Postgres)
+            }
         }
     };
-    match begun {
-        Ok(inner) => Ok(Tx { inner, failed: None }),
-        Err(error) => Err(from_sqlx("begin a transaction".to_owned(), error)),
-    }
+    let what = || "begin a transaction".to_owned();
+    let inner = run::counted(&meter, "begin", what, begun).await.0?;
+    Ok(Tx { inner, meter, failed: None })
 }
 
 async fn begin_relaxed(
@@ -91,8 +95,8 @@ impl Tx {
     ) -> Result<Vec<R>, DbError> {
         self.check(|| error::describe(sql))?;
         let done = match &mut self.inner {
-            Inner::Sqlite(tx) => run::sqlite_all(&mut **tx, sql, args).await,
-            Inner::Postgres(tx) => run::postgres_all(&mut **tx, sql, args).await,
+            Inner::Sqlite(tx) => run::sqlite_all(&mut **tx, &self.meter, sql, args).await,
+            Inner::Postgres(tx) => run::postgres_all(&mut **tx, &self.meter, sql, args).await,
         };
         self.watch(done)
     }
@@ -106,8 +110,8 @@ impl Tx {
     ) -> Result<Option<R>, DbError> {
         self.check(|| error::describe(sql))?;
         let done = match &mut self.inner {
-            Inner::Sqlite(tx) => run::sqlite_optional(&mut **tx, sql, args).await,
-            Inner::Postgres(tx) => run::postgres_optional(&mut **tx, sql, args).await,
+            Inner::Sqlite(tx) => run::sqlite_optional(&mut **tx, &self.meter, sql, args).await,
+            Inner::Postgres(tx) => run::postgres_optional(&mut **tx, &self.meter, sql, args).await,
         };
         self.watch(done)
     }
@@ -123,8 +127,8 @@ impl Tx {
     pub async fn exec(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<u64, DbError> {
         self.check(|| error::describe(sql))?;
         let done = match &mut self.inner {
-            Inner::Sqlite(tx) => run::sqlite_exec(&mut **tx, sql, args).await,
-            Inner::Postgres(tx) => run::postgres_exec(&mut **tx, sql, args).await,
+            Inner::Sqlite(tx) => run::sqlite_exec(&mut **tx, &self.meter, sql, args).await,
+            Inner::Postgres(tx) => run::postgres_exec(&mut **tx, &self.meter, sql, args).await,
         };
         self.watch(done)
     }
@@ -153,11 +157,14 @@ impl Tx {
     /// Makes the transaction's changes durable and visible.
     pub async fn commit(self) -> Result<(), DbError> {
         self.check(|| "commit a transaction".to_owned())?;
-        let committed = match self.inner {
-            Inner::Sqlite(tx) => tx.commit().await,
-            Inner::Postgres(tx) => run::answered(tx.commit()).await,
+        let committed = async {
+            match self.inner {
+                Inner::Sqlite(tx) => tx.commit().await,
+                Inner::Postgres(tx) => run::answered(tx.commit()).await,
+            }
         };
-        committed.map_err(|error| from_sqlx("commit a transaction".to_owned(), error))
+        let what = || "commit a transaction".to_owned();
+        run::counted(&self.meter, "commit", what, committed).await.0
     }
 
     /// Undoes the transaction and waits until it is undone (dropping it does not wait).

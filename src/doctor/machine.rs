@@ -4,32 +4,22 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statvfs::statvfs;
-
 use super::{Findings, Visit};
 use crate::client::{Client, ClientError};
 use crate::clock::{Clock as _, Millis, SystemClock};
 use crate::config::Config;
 use crate::lock::InstanceLock;
 use crate::steps::library;
-use crate::{daemon, tool, uv};
+use crate::{daemon, probe, tool, uv};
 
 const PROGRAM_LIMIT_MS: u64 = 20_000;
 /// The first `uv run` may build an environment, or look through every Python there is.
 const PROBE_LIMIT_MS: u64 = 120_000;
 const NETWORK_LIMIT_MS: u64 = 30_000;
-const MIN_GIT: (u32, u32) = (2, 39);
-const DISK_WARN_BYTES: u64 = 2 << 30;
-const DISK_FAIL_BYTES: u64 = 200 << 20;
-const MIN_WATCHES_COUNT: u64 = 8_192;
-const MIN_INSTANCES_COUNT: u64 = 16;
 /// A clock before this is not set: certificates would be refused.
 const CLOCK_FLOOR: &str = "2026-01-01T00:00:00Z";
 /// The agent programs that the automation knows how to call.
 const AGENTS: [&str; 4] = ["claude", "codex", "gemini", "opencode"];
-
-/// What a phase would see of Python, asked through uv with a phase's environment.
-const PROBE: &str = "# /// script\n# requires-python = \">=3.11\"\n# dependencies = []\n# ///\nimport sys\nprint('probe', sys.version.split()[0], sys.executable)\n";
 
 pub(super) async fn examine(visit: &Visit<'_>, found: &mut Findings, tell: &dyn Fn(&str)) {
     folders(visit, found);
@@ -40,11 +30,11 @@ pub(super) async fn examine(visit: &Visit<'_>, found: &mut Findings, tell: &dyn 
         tell("running a script through uv");
         uv_probe(visit, found, &uv, &env).await;
     }
-    git(found, &env).await;
+    found.take("git", probe::git(&env, PROGRAM_LIMIT_MS).await);
     agents(found, visit, &env);
     tell("asking gh");
     gh(visit, found, &env).await;
-    inotify(found);
+    found.take("inotify", probe::inotify());
     systemd(found, visit.env);
     cgroup(found);
     content(found, visit.config);
@@ -99,33 +89,18 @@ fn access(found: &mut Findings, config: &Config) {
 }
 
 fn folders(visit: &Visit<'_>, found: &mut Findings) {
-    let paths = &visit.config.paths;
-    let probe = paths.state_dir.join(format!(".doctor-{}", nix::unistd::getpid()));
-    let written =
-        daemon::private_folder(&paths.state_dir).and_then(|()| std::fs::write(&probe, b"x"));
-    let _ = std::fs::remove_file(&probe);
+    let folder = &visit.config.paths.state_dir;
+    let written = daemon::private_folder(folder).and_then(|()| probe::written(folder, "doctor"));
     match written {
-        Ok(()) => found.ok("state_dir", format!("{} can be written", paths.state_dir.display())),
+        Ok(()) => found.ok("state_dir", format!("{} can be written", folder.display())),
         Err(error) => found.fail(
             "state_dir",
-            format!("{} cannot be written: {error}", paths.state_dir.display()),
+            format!("{} cannot be written: {error}", folder.display()),
             "make it yours, or choose another with --state-dir or XDG_STATE_HOME",
         ),
     }
-    disk(found, &paths.state_dir);
-}
-
-fn disk(found: &mut Findings, folder: &Path) {
-    let Ok(facts) = statvfs(folder) else { return };
-    let free = facts.blocks_available().saturating_mul(facts.fragment_size());
-    let text = format!("{} MiB free at {}", free >> 20, folder.display());
-    let mend = "make room: worktrees, logs and uv's cache (`uv cache prune`) are the usual places";
-    if free < DISK_FAIL_BYTES {
-        found.fail("disk", text, mend);
-    } else if free < DISK_WARN_BYTES {
-        found.warn("disk", text, mend);
-    } else {
-        found.ok("disk", text);
+    if let Some(check) = probe::disk(folder) {
+        found.take("disk", check);
     }
 }
 
@@ -136,7 +111,9 @@ async fn daemon_state(visit: &Visit<'_>, found: &mut Findings) {
         (Ok(_), Some(pid)) => {
             let scheme = if visit.config.serve.tls_cert.is_some() { "https" } else { "http" };
             let http = daemon::recorded_http(state_dir)
-                .map(|a| format!(", {scheme}://{a}/mcp"))
+                .map(|a| {
+                    format!(", {scheme}://{a}/mcp; watch it at {scheme}://{a}/readyz, /mcp/health, /metrics, or with `adwd health`")
+                })
                 .unwrap_or_default();
             found.ok(
                 "daemon",
@@ -218,89 +195,32 @@ async fn uv_present(
         }
     }
     let Some(uv) = present else {
-        let configured =
-            visit.config.uv.path.as_ref().map(|p| format!(" (uv.path = {})", p.display()));
-        found.fail(
-            "uv",
-            format!("not found{}", configured.unwrap_or_default()),
-            "`adwd doctor --fix` installs one for adwd alone; or `pipx install uv`",
-        );
+        found.take("uv", probe::uv_absent(visit.config.uv.path.as_deref()));
         return None;
     };
-    let version =
-        tool::run(&uv, &["--version"], Path::new("/"), &visit.child_env(), PROGRAM_LIMIT_MS).await;
-    let text = version.as_ref().map(|v| v.stdout.trim().to_owned()).unwrap_or_else(Clone::clone);
-    let (major, minor, patch) = uv::MIN_VERSION;
-    match version.ok().and_then(|v| uv::parse_version(&v.stdout)) {
-        Some(version) if version >= uv::MIN_VERSION && fixed => {
-            found.fixed("uv", format!("{text} at {}", uv.display()))
-        }
-        Some(version) if version >= uv::MIN_VERSION => {
-            found.ok("uv", format!("{text} at {}", uv.display()))
-        }
-        Some(_) => found.fail(
-            "uv",
-            format!("{text} at {} is older than {major}.{minor}.{patch}", uv.display()),
-            "`uv self update`, or `pipx upgrade uv`",
-        ),
-        None => {
-            found.fail(
-                "uv",
-                format!("{} does not work: {text}", uv.display()),
-                "install it anew, or set uv.path",
-            );
-            return None;
-        }
+    let (check, works) = probe::uv(&uv, &visit.child_env(), PROGRAM_LIMIT_MS).await;
+    match check.status {
+        probe::Status::Ok if fixed => found.fixed("uv", check.message),
+        _ => found.take("uv", check),
     }
-    Some(uv)
+    works.then_some(uv)
 }
 
-/// A script through uv with a phase's own environment finds what nothing else does: TLS roots, an
-/// unwritable cache, no interpreter.
 async fn uv_probe(
     visit: &Visit<'_>,
     found: &mut Findings,
     uv: &Path,
     env: &BTreeMap<String, String>,
 ) {
-    // One name for ever: uv keeps an environment for each script's path.
-    let script = visit.config.paths.state_dir.join(".doctor-probe.py");
-    if std::fs::write(&script, PROBE).is_err() {
-        return;
-    }
-    let path = script.display().to_string();
-    let mut args = vec!["run", "--no-progress"];
-    if let Some(python) = visit.config.uv.python.as_deref() {
-        args.extend(["--python", python]);
-    }
-    args.extend(["--script", &path]);
-    let ran = tool::run(uv, &args, Path::new("/"), env, PROBE_LIMIT_MS).await;
-    let _ = std::fs::remove_file(&script);
-    match ran {
-        Ok(done) if done.code == Some(0) => {
-            let text = done.stdout.trim().trim_start_matches("probe ").replacen(' ', " at ", 1);
-            found.ok("python", format!("a script ran through uv: Python {text}"));
-        }
-        Ok(done) => found.fail(
-            "python",
-            format!("a script did not run through uv: {}", done.stderr),
-            "install Python 3.11 or newer (or let uv: `uv python install 3.12`), or set uv.python; for certificates set SSL_CERT_FILE",
-        ),
-        Err(error) => found.fail("python", error, "see whether uv works in a shell: `uv run -c pass`"),
-    }
-}
-
-async fn git(found: &mut Findings, env: &BTreeMap<String, String>) {
-    let Some(git) = tool::find("git", env) else {
-        found.fail("git", "not found on PATH", "install git 2.39 or newer");
-        return;
+    let script = probe::Script {
+        uv,
+        python: visit.config.uv.python.as_deref(),
+        file: visit.config.paths.state_dir.join(".doctor-probe.py"),
+        env,
+        limit_ms: PROBE_LIMIT_MS,
     };
-    let text = tool::run(&git, &["--version"], Path::new("/"), env, PROGRAM_LIMIT_MS).await;
-    let text = text.map(|done| done.stdout.trim().to_owned()).unwrap_or_else(|error| error);
-    match uv::parse_version(&text) {
-        Some((major, minor, _)) if (major, minor) >= MIN_GIT => found.ok("git", text),
-        Some(_) => found.fail("git", format!("{text} is older than 2.39"), "upgrade git"),
-        None => found.fail("git", text, "install git 2.39 or newer"),
+    if let Some(check) = probe::python(&script).await {
+        found.take("python", check);
     }
 }
 
@@ -359,21 +279,6 @@ async fn gh(visit: &Visit<'_>, found: &mut Findings, env: &BTreeMap<String, Stri
             let mend = "`gh auth login`, or set GH_TOKEN in the daemon's environment";
             if wanted { found.fail("gh", text, mend) } else { found.warn("gh", text, mend) }
         }
-    }
-}
-
-fn inotify(found: &mut Findings) {
-    let read = |name: &str| -> Option<u64> {
-        std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse().ok()
-    };
-    match (read("max_user_watches"), read("max_user_instances")) {
-        (Some(watches), Some(instances)) if watches < MIN_WATCHES_COUNT || instances < MIN_INSTANCES_COUNT => found.warn(
-            "inotify",
-            format!("{watches} watches and {instances} instances: few; changes are then found by looking, more slowly"),
-            "sysctl fs.inotify.max_user_watches=65536 fs.inotify.max_user_instances=128",
-        ),
-        (Some(watches), Some(instances)) => found.ok("inotify", format!("{watches} watches, {instances} instances")),
-        _ => found.warn("inotify", "the kernel does not say its limits", "changes are then found by looking"),
     }
 }
 

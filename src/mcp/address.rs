@@ -3,6 +3,7 @@
 use crate::changes::Changed;
 use crate::config::Toolset;
 use crate::mcp::bounds::URI_MAX_BYTES;
+use crate::mcp::health::HEALTH_URI;
 use crate::mcp::runs::resources::RunUri;
 use crate::mcp::steps::uri::StepUri;
 use crate::mcp::writing::uri::WritingUri;
@@ -16,6 +17,8 @@ pub enum Address {
     Step(StepUri),
     /// Of the writing workflows.
     Writing(WritingUri),
+    /// Of the daemon itself.
+    Health,
 }
 
 impl Address {
@@ -31,6 +34,9 @@ impl Address {
         if let Some(address) = StepUri::parse(text) {
             return address.map(Address::Step);
         }
+        if text == HEALTH_URI {
+            return Ok(Address::Health);
+        }
         let run = || RunUri::parse(text).map(Address::Run);
         let writing = || WritingUri::parse(text).map(Address::Writing);
         run().or_else(writing).ok_or_else(|| {
@@ -44,7 +50,7 @@ impl Address {
     #[must_use]
     pub fn toolset(&self) -> Toolset {
         match self {
-            Address::Run(_) => Toolset::Adw,
+            Address::Run(_) | Address::Health => Toolset::Adw,
             Address::Step(_) => Toolset::Steps,
             Address::Writing(_) => Toolset::Writing,
         }
@@ -60,7 +66,7 @@ impl Address {
             (Address::Run(_), _) => false,
             (Address::Step(uri), changed) => uri.shows(changed),
             (Address::Writing(uri), Changed::Writing(id)) => uri.shows(id),
-            (Address::Writing(_), _) => false,
+            (Address::Writing(_) | Address::Health, _) => false,
         }
     }
 }

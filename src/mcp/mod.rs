@@ -14,6 +14,7 @@ pub mod completion;
 pub mod error;
 pub mod gate;
 pub mod greeting;
+pub mod health;
 pub mod prompts;
 pub mod resources;
 pub mod runs;
@@ -28,6 +29,7 @@ pub mod weight;
 pub mod writing;
 
 pub use gate::Gate;
+pub use health::{Health, no_health};
 pub use server::{AdwServer, McpDeps};
 pub use shown::Hello;
 pub use transport::{HTTP_PATH, HttpConfig, bridge, http_router, http_router_of, serve_unix};

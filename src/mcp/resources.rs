@@ -14,6 +14,7 @@ use super::address::Address;
 use super::args::clip;
 use super::bounds::{LIVE_TTL_MS, STATIC_TTL_MS};
 use super::error::{pretty, resource_not_found};
+use super::health;
 use super::runs::resources as runs;
 use super::server::AdwServer;
 use super::steps::resources as steps;
@@ -52,6 +53,7 @@ pub async fn list(server: &AdwServer) -> Result<ListResourcesResult, ErrorData> 
     let mut listed = Vec::new();
     if server.shown().lists(Toolset::Adw) {
         listed.extend(runs::list(server.runs()).await?);
+        listed.extend(health::list(server));
     }
     if server.shown().lists(Toolset::Steps) {
         let workflows = steps::list(server.steps()).await;
@@ -103,6 +105,7 @@ pub async fn read(server: &AdwServer, uri: &str) -> Result<ReadResourceResult, E
         Address::Writing(address) => {
             writing::read(server.writing(), server.clock(), uri, address).await?
         }
+        Address::Health => health::read(server).await?,
     };
     // The address as it was asked for: clients match the answer by it.
     let contents = ResourceContents::text(reading.text, uri).with_mime_type(reading.mime);

@@ -1,7 +1,7 @@
 //! The handler: what the protocol asks, sent to where it is answered.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
@@ -24,6 +24,7 @@ use super::callable::refusal;
 use super::caller::caller;
 use super::error::ToolError;
 use super::gate::{Asked, Gate};
+use super::health::Health;
 use super::runs::tasks;
 use super::shown::{Hello, Shown};
 use super::subscriptions::{Watched, acceptable, pump};
@@ -32,6 +33,7 @@ use super::{completion, prompts, resources};
 use crate::auth::{Access, Action, Principal, Transport};
 use crate::clock::Clock;
 use crate::config::{ToolNames, Toolset, Toolsets};
+use crate::metrics::Metrics;
 use crate::runs::Runs;
 use crate::steps::Steps;
 use crate::writing::Writing;
@@ -55,6 +57,10 @@ pub struct McpDeps {
     pub tool_names: ToolNames,
     /// The program's version, for clients.
     pub version: &'static str,
+    /// Where calls are counted.
+    pub metrics: Metrics,
+    /// How the daemon is, asked anew at each read of `adw://health`.
+    pub health: Health,
     /// Where "a week ago" is counted from.
     pub clock: Arc<dyn Clock>,
     /// What limits and records.
@@ -184,6 +190,18 @@ impl AdwServer {
         &self.principal
     }
 
+    pub(super) async fn health(&self) -> serde_json::Value {
+        (self.shared.deps.health)().await
+    }
+
+    /// Counts a call that is over.
+    fn count(&self, name: &str, began: Instant, answer: &Result<CallToolResponse, ErrorData>) {
+        let tool = tools::named(name).map(|def| (def.name, def.family.as_str()));
+        let transport = self.principal.transport.as_str();
+        let outcome = tools::outcome(answer);
+        self.shared.deps.metrics.call(tool, transport, outcome, began.elapsed());
+    }
+
     pub(super) fn stopping(&self) -> &CancellationToken {
         &self.shared.stopping
     }
@@ -197,6 +215,22 @@ impl AdwServer {
                 "ask get_adw_state now and then instead of waiting",
             )
         })
+    }
+
+    /// A call of a tool through the gate, and what it answers.
+    async fn pass(
+        &self,
+        request: &CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let asked = Asked::tool(request, tools::named(&request.name));
+        let pass = match self.gate().enter(&self.principal, asked, context).await {
+            Ok(pass) => pass,
+            Err(barred) => return Ok(refusal(request, barred.into_answer(&self.principal)?)),
+        };
+        let answer = self.answer_call(request, context).await;
+        pass.leave(&answer, context).await;
+        answer
     }
 
     /// Lets a request through that is no call of a tool and reads something.
@@ -294,14 +328,10 @@ impl ServerHandler for AdwServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let asked = Asked::tool(&request, tools::named(&request.name));
-        let pass = match self.gate().enter(&self.principal, asked, &context).await {
-            Ok(pass) => pass,
-            Err(barred) => return Ok(refusal(&request, barred.into_answer(&self.principal)?)),
-        };
-        let outcome = self.answer_call(&request, &context).await;
-        pass.leave(&outcome, &context).await;
-        outcome
+        let began = Instant::now();
+        let answer = self.pass(&request, &context).await;
+        self.count(&request.name, began, &answer);
+        answer
     }
 
     async fn list_resources(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rmcp::ErrorData;
 use rmcp::model::{
     CallToolResponse, CallToolResult, ContentBlock, JsonObject, Tool, ToolAnnotations,
 };
@@ -14,6 +15,7 @@ use super::shown::Shown;
 use super::{access, audit, runs, steps, writing};
 use crate::auth::{Action, Principal};
 use crate::config::{ToolNames, Toolset};
+use crate::metrics::Outcome;
 
 /// Who answers a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,20 @@ pub enum Family {
     Access,
     /// What was asked of the daemon.
     Audit,
+}
+
+impl Family {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Family::Runs => "runs",
+            Family::Steps => "steps",
+            Family::Writing => "writing",
+            Family::Access => "access",
+            Family::Audit => "audit",
+        }
+    }
 }
 
 /// What a tool does to the world, as its annotations say it.
@@ -128,6 +144,28 @@ impl ToolDef {
                 std::iter::once(self.name).chain(aliases.iter().copied()).collect()
             }
         }
+    }
+}
+
+/// How a call ended, for whoever counts. Refused is what no tool was asked for.
+#[must_use]
+pub fn outcome(answer: &Result<CallToolResponse, ErrorData>) -> Outcome {
+    let result = match answer {
+        // Protocol errors are about calls that name no tool, or no arguments.
+        Err(_) => return Outcome::Refused,
+        Ok(CallToolResponse::Complete(result)) => result,
+        Ok(_) => return Outcome::Ok,
+    };
+    if result.is_error != Some(true) {
+        return Outcome::Ok;
+    }
+    let content = result.structured_content.as_ref();
+    let code = content.and_then(|c| c.get("code").or_else(|| c.get("error")?.get("code")));
+    match code.and_then(Value::as_str) {
+        Some("not_allowed" | "disabled" | "busy" | "rate_limited" | "quota_exceeded") => {
+            Outcome::Refused
+        }
+        _ => Outcome::Error,
     }
 }
 

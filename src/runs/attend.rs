@@ -28,6 +28,7 @@ use super::process::{self, MonitorLaunch};
 use super::profile::WorktreeBy;
 use super::project::Project;
 use super::records::{self, ExitRecord, LaunchSpec, Probe, StopReason};
+use super::spent;
 use super::sql::{self, AttemptEnd, AttemptRow, RunRow, Told};
 use super::state_file::AdwState;
 use super::tail;
@@ -288,8 +289,19 @@ async fn end_unstarted(
         failure: Some(failure),
         head_commit: None,
     };
-    sql::end_attempt(ctx.db(), attempt, &end, ctx.now()).await?;
+    end_attempt(ctx, attempt, &end).await?;
     ctx.run_changed(&row.adw_id);
+    Ok(())
+}
+
+/// Stores the end of an attempt; the first time it is counted too.
+async fn end_attempt(ctx: &Ctx, attempt: &AttemptRow, end: &AttemptEnd) -> Result<(), RunsError> {
+    let now = ctx.now();
+    if sql::end_attempt(ctx.db(), attempt, end, now).await? {
+        let took = u64::try_from(now.since_ms(Millis(attempt.started_at))).unwrap_or(0);
+        let took = Duration::from_millis(took);
+        ctx.deps.metrics.phase_ended(&attempt.phase, end.status.as_str(), took);
+    }
     Ok(())
 }
 
@@ -364,7 +376,7 @@ async fn judge(
         failure,
         head_commit: head,
     };
-    sql::end_attempt(ctx.db(), attempt, &end, ctx.now()).await?;
+    end_attempt(ctx, attempt, &end).await?;
     tracing::info!(adw_id = row.adw_id, phase = attempt.phase, attempt = attempt.attempt, %status, "phase ended");
     ctx.run_changed(&row.adw_id);
     Ok(())
@@ -381,6 +393,7 @@ async fn usage_of_streams(
     }
     if let Some(total) = facts::stream_usage(ctx, project, &row.adw_id) {
         let usage = serde_json::json!({ "total": total }).to_string();
+        spent::count(ctx, row.run_usage.as_deref(), &total);
         let told = Told { usage: Some(usage), cost_usd: Some(total.cost_usd), ..Told::default() };
         sql::tell(ctx.db(), &row.adw_id, &told).await?;
     }

@@ -21,6 +21,7 @@ use crate::clock::{Clock, Millis};
 use crate::config::{Config, ProjectConfig};
 use crate::db::Db;
 use crate::ids::{ProjectName, Rng, RunId};
+use crate::metrics::Metrics;
 
 /// What the slice is built from.
 pub struct RunsDeps {
@@ -42,6 +43,8 @@ pub struct RunsDeps {
     pub automation: PathBuf,
     /// The daemon's own environment.
     pub base_env: BTreeMap<String, String>,
+    /// Where ends, durations and costs are counted.
+    pub metrics: Metrics,
     /// Cancelled when the daemon stops; runs live on under their monitors.
     pub shutdown: CancellationToken,
 }
@@ -60,6 +63,8 @@ pub(crate) struct Ctx {
     drivers: Mutex<BTreeMap<String, Arc<Notify>>>,
     /// Beats of the supervisor, for the watchdog.
     pub beats: std::sync::atomic::AtomicU64,
+    /// When it beat last.
+    beat_at: Mutex<Instant>,
     pub hints: crate::watch::Watcher,
     /// Scripts whose environment was made ready, with the digest of their text.
     warm: Mutex<BTreeMap<PathBuf, u64>>,
@@ -91,10 +96,22 @@ impl Ctx {
             wake: Notify::new(),
             drivers: Mutex::new(BTreeMap::new()),
             beats: std::sync::atomic::AtomicU64::new(0),
+            beat_at: Mutex::new(Instant::now()),
             hints,
             warm: Mutex::new(BTreeMap::new()),
             put_off: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    /// The supervisor begins another round.
+    pub fn beat(&self) {
+        self.beats.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        *self.beat_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Since the supervisor's last round.
+    pub fn beat_age(&self) -> Duration {
+        self.beat_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// Whether the environment of a script must still be made ready.

@@ -122,6 +122,8 @@ async fn finish(ctx: &Arc<Ctx>, row: &RunRow, end: &End) -> Result<Flow, RunsErr
         // Somebody else moved it (a stop was asked for): look again.
         return Ok(Flow::Again);
     }
+    let class = end.failure.as_ref().map(|f| f.class.as_str());
+    ctx.deps.metrics.run_ended(end.status.as_str(), class);
     match &end.failure {
         Some(f) => {
             tracing::warn!(adw_id = row.adw_id, status = %end.status, class = f.class.as_str(), "run ended: {}", f.message)

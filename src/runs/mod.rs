@@ -11,9 +11,11 @@ mod driver;
 pub mod error;
 mod external;
 mod facts;
+mod figures;
 pub mod git;
 mod janitor;
 pub mod launch;
+mod lives;
 pub mod marker;
 pub mod monitor;
 mod observe;
@@ -27,8 +29,11 @@ mod project_file;
 mod query;
 pub mod records;
 pub mod run;
+mod spent;
 pub mod sql;
+pub mod sql_figures;
 mod sql_keys;
+pub mod sql_lives;
 mod sql_rows;
 mod sql_scope;
 pub mod state_file;
@@ -56,6 +61,8 @@ use crate::watch::{Mode, Watcher};
 use ctx::Ctx;
 pub use ctx::RunsDeps;
 pub use error::RunsError;
+pub use figures::{Served, WatcherFacts};
+pub use lives::{Life, LifeAttempt};
 use project::Project;
 pub use view::*;
 
@@ -393,6 +400,12 @@ impl Runs {
             }
         }
         names
+    }
+
+    /// The environment of what is started for no project in particular.
+    #[must_use]
+    pub fn base_env(&self) -> std::collections::BTreeMap<String, String> {
+        launch::base_env(&self.ctx.deps.base_env, &self.ctx.config().env_allow)
     }
 
     /// Stream of changes: a hint that a run is worth reading again, never data.

@@ -12,6 +12,7 @@ use super::marker::{Markers, StatusMarker};
 use super::procfs;
 use super::project::Project;
 use super::records::StartRecord;
+use super::spent;
 use super::sql::{self, RunRow, Told};
 use super::state_file::AdwState;
 use super::tail::Tail;
@@ -28,6 +29,8 @@ pub(super) struct Watch {
     pub(super) state: Option<AdwState>,
     pub(super) state_stamp: Option<(u64, std::time::SystemTime)>,
     pub(super) state_problem: Option<String>,
+    /// The account of the agents as it was told last.
+    used: Option<String>,
     pub(super) activity: u64,
     pub(super) active_at: Instant,
     rules: Rules,
@@ -71,6 +74,7 @@ impl Watch {
             state: row.state.as_deref().and_then(|s| AdwState::parse(s.as_bytes()).ok()),
             state_stamp: None,
             state_problem: None,
+            used: row.run_usage.clone(),
             activity: facts::activity(ctx, project, &row.adw_id, dir),
             active_at: Instant::now(),
             rules: Rules::of(project),
@@ -108,6 +112,12 @@ impl Watch {
         }
         if told != Told::default() {
             sql::tell(ctx.db(), &row.adw_id, &told).await?;
+            if let Some(usage) = told.usage.take() {
+                if let Some(total) = spent::total(&usage) {
+                    spent::count(ctx, self.used.as_deref(), &total);
+                }
+                self.used = Some(usage);
+            }
             if read || heard {
                 ctx.deps.changes.send(match row.adw_id.parse() {
                     Ok(id) => crate::changes::Changed::Run(id),

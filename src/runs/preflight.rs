@@ -166,29 +166,38 @@ pub(crate) fn claude(env: &BTreeMap<String, String>) -> String {
         .map_or_else(|| name.to_owned(), |p| p.to_string_lossy().into_owned())
 }
 
-fn check_agent(project: &Project, env: &BTreeMap<String, String>) -> Result<(), Failure> {
-    let path = env.get("PATH").map_or("", String::as_str);
-    let need = |what: &str, program: &str| match find_program(program, OsStr::new(path)) {
-        Some(_) => Ok(()),
-        None => Err(refuse(format!(
-            "agent: {what} needs {program:?}, which is not on the daemon's PATH"
-        ))),
-    };
-    let claude = env.get("CLAUDE_CODE_PATH").map_or("claude", String::as_str);
-    for tool in &project.profile.required_tools {
-        need(
-            &format!("profile {}", project.profile.name),
-            if tool == "claude" { claude } else { tool },
-        )?;
+/// Programs that the runs of a project need beside git and uv, each with who needs it.
+pub(super) fn programs(project: &Project, env: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let named =
+        |variable: &str, usual: &str| env.get(variable).map_or(usual, String::as_str).to_owned();
+    let claude = || named("CLAUDE_CODE_PATH", "claude");
+    let profile = &project.profile;
+    let mut all: Vec<(String, String)> = vec![];
+    for tool in &profile.required_tools {
+        let program = if tool == "claude" { claude() } else { tool.clone() };
+        all.push((format!("profile {}", profile.name), program));
     }
-    if project.profile.name != "adwd" {
-        return Ok(());
+    if profile.name != "adwd" {
+        return all;
     }
     match project.agent().as_str() {
-        "claude" => need("agent claude", claude),
-        "codex" => need("agent codex", env.get("CODEX_PATH").map_or("codex", String::as_str)),
-        _ => Ok(()),
+        "claude" => all.push(("agent claude".to_owned(), claude())),
+        "codex" => all.push(("agent codex".to_owned(), named("CODEX_PATH", "codex"))),
+        _ => {}
     }
+    all
+}
+
+fn check_agent(project: &Project, env: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let path = env.get("PATH").map_or("", String::as_str);
+    for (what, program) in programs(project, env) {
+        if find_program(&program, OsStr::new(path)).is_none() {
+            return Err(refuse(format!(
+                "agent: {what} needs {program:?}, which is not on the daemon's PATH"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn check_env(project: &Project, env: &BTreeMap<String, String>) -> Result<(), Failure> {

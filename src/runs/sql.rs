@@ -428,7 +428,7 @@ pub async fn set_retry_at(db: &Db, adw_id: &str, at: Millis) -> Result<(), DbErr
     .map(drop)
 }
 
-/// Asks for the end of a run. A queued one ends at once.
+/// Asks for the end of a run. A queued one ends at once: then the answer is `true`.
 ///
 /// # Errors
 /// [`DbError`].
@@ -437,22 +437,24 @@ pub async fn request_stop(
     adw_id: &str,
     failure: &Failure,
     now: Millis,
-) -> Result<(), DbError> {
+) -> Result<bool, DbError> {
     let mut tx = db.begin().await?;
-    tx.exec(
-        "UPDATE runs SET status = 'cancelled', active = FALSE, stop_requested = TRUE, \
-         ended_at = $2, failure = $3, revision = revision + 1 \
-         WHERE adw_id = $1 AND active AND status = 'queued'",
-        args![adw_id, now, json(failure)],
-    )
-    .await?;
+    let ended = tx
+        .exec(
+            "UPDATE runs SET status = 'cancelled', active = FALSE, stop_requested = TRUE, \
+             ended_at = $2, failure = $3, revision = revision + 1 \
+             WHERE adw_id = $1 AND active AND status = 'queued'",
+            args![adw_id, now, json(failure)],
+        )
+        .await?;
     tx.exec(
         "UPDATE runs SET status = 'stopping', stop_requested = TRUE, revision = revision + 1 \
          WHERE adw_id = $1 AND active AND status IN ('starting', 'running')",
         args![adw_id],
     )
     .await?;
-    tx.commit().await
+    tx.commit().await?;
+    Ok(ended == 1)
 }
 
 /// Queues an ended run again; `false` where it is not in `from` any more. Another active run of
@@ -467,6 +469,7 @@ pub async fn requeue(
     q: &Requeue,
     now: Millis,
 ) -> Result<bool, DbError> {
+    super::sql_lives::keep_life(tx, adw_id, from.as_str(), now).await?;
     let n = tx
         .exec(
             "UPDATE runs SET status = 'queued', active = TRUE, stop_requested = FALSE, \

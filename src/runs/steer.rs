@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::ctx::Ctx;
 use super::error::RunsError;
 use super::sql::{self, Requeue, RunRow};
-use super::view::{Caller, Failure, FailureClass, RunView};
+use super::view::{Caller, Failure, FailureClass, RunStatus, RunView};
 use super::{query, run, trigger};
 use crate::auth::Scope;
 
@@ -42,7 +42,10 @@ pub(super) async fn cancel(
             phase: None,
             log_tail: vec![],
         };
-        sql::request_stop(ctx.db(), adw_id, &failure, ctx.now()).await?;
+        if sql::request_stop(ctx.db(), adw_id, &failure, ctx.now()).await? {
+            let class = failure.class.as_str();
+            ctx.deps.metrics.run_ended(RunStatus::Cancelled.as_str(), Some(class));
+        }
         tracing::info!(adw_id, user = caller.user_id, "stop asked for");
         if let Some(project) = ctx.project(&row.project) {
             trigger::note(ctx, caller, &project, &row.issue_number, adw_id, "cancel_adw_workflow");

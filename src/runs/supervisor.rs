@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -112,7 +111,7 @@ pub(crate) async fn supervise(ctx: Arc<Ctx>) {
     let hinter = tokio::spawn(hint(Arc::clone(&ctx)));
     let looker = tokio::spawn(look_around(Arc::clone(&ctx)));
     while !ctx.deps.shutdown.is_cancelled() {
-        ctx.beats.fetch_add(1, Ordering::Relaxed);
+        ctx.beat();
         match scan(&ctx).await {
             Ok(active) => {
                 for effect in dispatcher.handle(Event::Scanned(active)) {

@@ -23,6 +23,7 @@ fn every_command_has_help_with_an_example_and_the_long_help_tells_the_exit_codes
         "wait",
         "project",
         "doctor",
+        "health",
         "config",
         "content",
         "demo",

@@ -16,6 +16,7 @@ use adwd::db::Db;
 use adwd::ids::{OsRng, ProjectName};
 use adwd::mcp::bounds::BODY_MAX_BYTES;
 use adwd::mcp::{Gate, HTTP_PATH, HttpConfig, McpDeps, http_router, serve_unix};
+use adwd::metrics::Metrics;
 use adwd::runs::{Runs, RunsDeps};
 use adwd::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use adwd::web::{Front, Guard, Hosts, Origins, Serving, fronted, guarded, serve};
@@ -227,6 +228,8 @@ impl World {
             toolsets: options.toolsets,
             tool_names: options.tool_names,
             version: "0.0.0-test",
+            metrics: Metrics::default(),
+            health: adwd::mcp::no_health(),
             clock: Arc::new(SystemClock),
             gate: gate(&db, &options.gate).await,
         };
@@ -387,6 +390,7 @@ async fn slice(
         host: "testhost".to_owned(),
         automation: dir.join("automation"),
         base_env: env,
+        metrics: Metrics::default(),
         shutdown,
     };
     Runs::start(deps).await.unwrap().0

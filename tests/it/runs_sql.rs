@@ -8,6 +8,7 @@ mod lockstep;
 mod schema;
 mod scope;
 mod stored;
+mod watched;
 
 use adwd::clock::{Millis, TestClock};
 use adwd::db::{Db, DbError};

@@ -338,7 +338,7 @@ impl Step {
             "worktree_removed" => sql::worktree_removed(db, id).await.map(done)?,
             "tell" => sql::tell(db, id, &self.told()).await.map(done)?,
             "retry_at" => sql::set_retry_at(db, id, at).await.map(done)?,
-            "stop" => sql::request_stop(db, id, &self.failure(), at).await.map(done)?,
+            "stop" => sql::request_stop(db, id, &self.failure(), at).await.map(|_| true)?,
             "insert_project" => {
                 sql::insert_project(db, id, self.host, self.project, at).await.map(done)?
             }
@@ -414,6 +414,8 @@ fn holds(rows: &[RunRow], attempts: &[AttemptRow]) -> Result<(), TestCaseError> 
 async fn wipe(db: &Db) {
     for table in [
         "DELETE FROM attempts",
+        "DELETE FROM run_lives",
+        "DELETE FROM run_traces",
         "DELETE FROM request_keys",
         "DELETE FROM projects",
         "DELETE FROM runs",

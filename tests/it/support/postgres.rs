@@ -42,6 +42,45 @@ pub fn fresh_database() -> Option<String> {
     Some(format!("postgres:///{name}?host={folder}&user=postgres"))
 }
 
+/// A server of its own, to be stopped and started again; it ends with the test process.
+pub struct AloneServer {
+    server: Server,
+    options: String,
+}
+
+/// Starts one; `None` (said loudly) where there is no PostgreSQL.
+pub fn alone() -> Option<AloneServer> {
+    let server = start("alone", |_, _| String::new())?;
+    let options = options(&server.folder, "");
+    Some(AloneServer { server, options })
+}
+
+impl AloneServer {
+    /// A database on it.
+    pub fn url(&self) -> String {
+        let folder = self.server.folder.display();
+        format!("postgres:///postgres?host={folder}&user=postgres")
+    }
+
+    /// Ends it as a crash would, and waits for its end.
+    pub fn stop(&self) {
+        self.control(&["-m", "immediate", "-w", "stop"]);
+    }
+
+    /// Starts it again, and waits until it takes connections.
+    pub fn start(&self) {
+        let log = self.server.folder.join("log").display().to_string();
+        self.control(&["-l", &log, "-w", "-t", "60", "-o", &self.options, "start"]);
+    }
+
+    fn control(&self, words: &[&str]) {
+        let folder = &self.server.folder;
+        run_as(unprivileged_user().as_ref(), &self.server.bin.join("pg_ctl"), folder, |command| {
+            command.arg("-D").arg(folder.join("data")).args(words);
+        });
+    }
+}
+
 /// A server that is reached over TCP with TLS, and ends with the test process.
 pub struct TlsServer {
     /// A database on it, without `sslmode`.
@@ -123,17 +162,21 @@ fn start(name: &str, more: impl FnOnce(Option<&User>, &Path) -> String) -> Optio
         command.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust"]);
         command.args(["-E", "UTF8", "--locale", "C", "--no-sync"]);
     });
-    let options = format!(
-        "-k {} -c listen_addresses= -c fsync=off -c synchronous_commit=off \
-         -c full_page_writes=off -c max_connections=300 -c shared_buffers=32MB {}",
-        folder.display(),
-        more(user.as_ref(), &folder)
-    );
+    let options = options(&folder, &more(user.as_ref(), &folder));
     run_as(user.as_ref(), &bin.join("pg_ctl"), &folder, |command| {
         command.arg("-D").arg(&data).arg("-l").arg(&log).args(["-w", "-t", "60"]);
         command.args(["-o", &options, "start"]);
     });
     Some(Server { folder, bin, _watchdog: watchdog })
+}
+
+/// How a server is started.
+fn options(folder: &Path, more: &str) -> String {
+    format!(
+        "-k {} -c listen_addresses= -c fsync=off -c synchronous_commit=off \
+         -c full_page_writes=off -c max_connections=300 -c shared_buffers=32MB {more}",
+        folder.display(),
+    )
 }
 
 /// The newest installed version, else what is on the `PATH`.
