@@ -14,6 +14,7 @@ mod project;
 mod render;
 mod runs;
 mod settings;
+mod usage;
 mod watch;
 mod workflow;
 mod workflow_view;
@@ -148,6 +149,7 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Cancel(given) => runs::cancel(&cx, given).await,
         Command::Resume(given) => runs::resume(&cx, given).await,
         Command::Wait(given) => watch::command(&cx, given).await,
+        Command::Usage(given) => usage::command(&cx, given).await,
         Command::Project(given) => project::command(&cx, given).await,
         Command::Clean(given) => clean::command(&cx, given).await,
         Command::Workflow(given) => workflow::command(&cx, given).await,

@@ -30,7 +30,7 @@ use crate::db::Db;
 use crate::ids::OsRng;
 use crate::lock::InstanceLock;
 use crate::mcp::McpDeps;
-use crate::runs::{Runs, RunsDeps};
+use crate::runs::{NoOwnBudgets, Runs, RunsDeps};
 use crate::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use crate::telemetry::{self, TelemetryConfig};
 use crate::writing::{Writing, WritingDeps};
@@ -146,6 +146,7 @@ impl Daemon {
             config: config.writing.clone(),
         });
         let (runs, supervisor) = Runs::start(RunsDeps {
+            own_budgets: Arc::new(NoOwnBudgets),
             config: config.clone(),
             db: db.clone(),
             clock: Arc::new(SystemClock),

@@ -58,7 +58,7 @@ mod tests {
         (4, "7354651adf8cd54bdf70d297dae3307ba9fc6bb6abcfed39277d445f29b8c214", ""),
         (5, "b66a96bf9152bfa00fd10deddcaee1aaad33adc597741b7474b499d7e749beb2", ""),
         (6, "59a71ecad3298d8ede7474d571ef0163fe0bc8227388ad9d7d0ceb946e3cebc0", ""),
-        (7, "1ff3a6adc13d689848bba3a8d8ba828c710867f9d2e0352dbc6a542e84cdbff2", ""),
+        (7, "7dd8ddd286cdffbe6d7589cac4e1cd7eb51424ff1f933180cd61af50fa5fd37a", ""),
         (8, "5389334aae201c5a6892ccadade91650d1a41c63c25e0757b75ba4e59155cd78", ""),
     ];
 

@@ -73,6 +73,7 @@ impl From<RunsError> for ToolError {
                 Some("ask again; if it stays, read the daemon's log or run `adwd doctor`"),
             ),
             RunsError::Io { .. } => (error.to_string(), Some("run `adwd doctor`")),
+            RunsError::Budget { remedy, .. } => (error.to_string(), Some(remedy.as_str())),
             other => (other.to_string(), hint(other)),
         };
         ToolError { code: error.code().to_owned(), message, hint: hint.map(str::to_owned) }
@@ -97,6 +98,7 @@ fn hint(error: &RunsError) -> Option<&'static str> {
         RunsError::TimedOut { .. } => Some("ask again"),
         RunsError::Invalid { .. }
         | RunsError::BadProject { .. }
+        | RunsError::Budget { .. }
         | RunsError::Io { .. }
         | RunsError::Db(_) => None,
     }

@@ -3,7 +3,9 @@
 //! This is the slice's handle. Everything above talks to [`Runs`] and to the plain data of
 //! [`view`]; nothing above knows the database, the processes or the files behind them.
 
+mod account;
 mod attend;
+pub mod budget;
 pub mod cgroup;
 mod ctx;
 pub mod detach;
@@ -27,14 +29,17 @@ mod project_file;
 mod query;
 pub mod records;
 pub mod run;
+pub mod spend;
 pub mod sql;
 mod sql_keys;
 mod sql_rows;
+pub mod sql_spending;
 pub mod state_file;
 mod steer;
 pub mod supervisor;
 pub mod tail;
 mod trigger;
+mod usage;
 pub mod view;
 pub mod worktree;
 
@@ -52,7 +57,7 @@ use crate::ids::ProjectName;
 use crate::limits;
 use crate::watch::{Mode, Watcher};
 use ctx::Ctx;
-pub use ctx::RunsDeps;
+pub use ctx::{NoOwnBudgets, OwnBudgets, RunsDeps};
 pub use error::RunsError;
 use project::Project;
 pub use view::*;
@@ -73,6 +78,7 @@ impl Runs {
         let hints = Watcher::start(Mode::Auto);
         let ctx = Arc::new(Ctx::new(deps, hints));
         ctx.load_projects().await?;
+        account::carry_over(&ctx).await?;
         for project in ctx.projects() {
             let trees = ctx.worktrees(&project);
             let limit = Duration::from_millis(limits::GIT_REPAIR_MS);
@@ -151,6 +157,14 @@ impl Runs {
     /// [`RunsError::UnknownRun`], [`RunsError::UnknownPhase`], [`RunsError::Invalid`].
     pub async fn logs(&self, adw_id: &str, query: &LogQuery) -> Result<LogPage, RunsError> {
         self.timed("get_adw_logs", query::logs(&self.ctx, adw_id, query)).await
+    }
+
+    /// A page of what was spent, as far as whoever asks may see it.
+    ///
+    /// # Errors
+    /// [`RunsError::Invalid`] for a bad limit, cursor or user, or the database's.
+    pub async fn usage(&self, request: &UsageRequest) -> Result<UsagePage, RunsError> {
+        self.timed("get_usage", usage::usage(&self.ctx, request)).await
     }
 
     /// Asks for the end of a run's whole process tree; answers the run as it is after the request

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::account::Meter;
 use super::ctx::Ctx;
 use super::error::RunsError;
 use super::facts;
@@ -30,6 +31,7 @@ pub(super) struct Watch {
     pub(super) state_problem: Option<String>,
     pub(super) activity: u64,
     pub(super) active_at: Instant,
+    pub(super) meter: Meter,
     rules: Rules,
 }
 
@@ -73,6 +75,7 @@ impl Watch {
             state_problem: None,
             activity: facts::activity(ctx, project, &row.adw_id, dir),
             active_at: Instant::now(),
+            meter: Meter::default(),
             rules: Rules::of(project),
         }
     }
@@ -160,7 +163,9 @@ impl Watch {
                 self.state_problem = None;
                 let mut phases = row.phases();
                 phases.extend(row.todo());
-                *told = facts::told_by(&state, project, &phases, ctx.now());
+                // What it says of costs is one of the things that the account goes by.
+                let all = facts::told_by(&state, project, &phases, ctx.now());
+                *told = Told { usage: None, cost_usd: None, ..all };
                 self.state = Some(state);
                 true
             }

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::account::{self, Payer};
+use super::budget::Budget;
 use super::ctx::{Ctx, Unserved};
 use super::error::RunsError;
 use super::project::Project;
@@ -30,7 +32,9 @@ pub(super) async fn get(ctx: &Ctx, adw_id: &str) -> Result<RunView, RunsError> {
     let attempts = sql::attempts(ctx.db(), adw_id).await?;
     let position =
         if row.status() == RunStatus::Queued { position(ctx, &row).await? } else { None };
-    Ok(view(ctx, &row, &attempts, position))
+    let budgets = account::budgets(ctx, Payer::of(&row)).await?;
+    let budgets = budgets.iter().map(Budget::view).collect();
+    Ok(RunView { budgets, ..view(ctx, &row, &attempts, position) })
 }
 
 async fn position(ctx: &Ctx, row: &RunRow) -> Result<Option<i64>, RunsError> {
@@ -86,6 +90,7 @@ fn view(ctx: &Ctx, row: &RunRow, attempts: &[AttemptRow], queue_position: Option
         plan_file: row.plan_file.clone(),
         pr_url: row.pr_url.clone(),
         usage: usage_of("total"),
+        budgets: vec![],
         failure: row.failure(),
         state,
         state_age_ms: row.state_at.map(|at| ctx.now().since_ms(Millis(at)).max(0)),

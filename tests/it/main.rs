@@ -1,5 +1,6 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
+mod budget_runs;
 mod cli_content;
 mod cli_daemon;
 mod cli_settings;

@@ -269,6 +269,7 @@ async fn slice(dir: &Path, db: &Db, changes: &Changes, shutdown: CancellationTok
     config.trigger_timeout_ms = 50;
     config.projects = vec![ProjectConfig::new(ProjectName::parse("demo").unwrap(), root)];
     let deps = RunsDeps {
+        own_budgets: Arc::new(adwd::runs::NoOwnBudgets),
         config: Arc::new(config),
         db: db.clone(),
         clock: Arc::new(SystemClock),

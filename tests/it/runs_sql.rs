@@ -6,6 +6,7 @@ mod lists;
 mod lives;
 mod lockstep;
 mod schema;
+mod spending;
 mod stored;
 
 use adwd::clock::{Millis, TestClock};
@@ -69,6 +70,7 @@ fn queued(adw_id: &str, seq: i64) -> RunRow {
         state: None,
         state_at: None,
         state_problem: None,
+        budget_stop: None,
     }
 }
 

@@ -57,6 +57,7 @@ fn full(adw_id: &str, seq: i64) -> RunRow {
         state: some("{\"adw_id\":\"r1\"}"),
         state_at: Some(i64::MAX),
         state_problem: some("torn"),
+        budget_stop: some("{}"),
         ..queued(adw_id, seq)
     }
 }
