@@ -41,6 +41,7 @@ pub mod tail;
 mod trigger;
 mod usage;
 pub mod view;
+mod view_usage;
 pub mod worktree;
 
 use std::future::Future;

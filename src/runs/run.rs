@@ -225,28 +225,18 @@ pub fn class_can_heal(class: FailureClass) -> bool {
 /// The end of a run whose budget is used up. What it got done before the stop reached it was paid
 /// for: where nothing is left to do, it is done.
 fn out_of_budget(facts: &RunFacts, failure: &Failure) -> End {
-    let open = facts
-        .todo
-        .iter()
-        .filter_map(|phase| Some(facts.last_attempt(phase)).filter(|a| !is_completed(*a)))
-        .next();
-    match open {
+    let done = |a: &Option<&AttemptFacts>| a.is_some_and(|a| a.status == RunStatus::Completed);
+    match facts.todo.iter().map(|phase| facts.last_attempt(phase)).find(|a| !done(a)) {
         None => End { status: RunStatus::Completed, failure: None },
         Some(Some(last)) if last.status == RunStatus::Skipped => {
             End { status: RunStatus::Skipped, failure: last.failure.clone() }
         }
-        Some(_) => End {
-            status: RunStatus::Failed,
-            failure: Some(Failure {
-                phase: failure.phase.clone().or_else(|| facts.current_phase().map(str::to_owned)),
-                ..failure.clone()
-            }),
-        },
+        Some(_) => {
+            let phase = facts.current_phase().map(str::to_owned);
+            let failure = Failure { phase, ..failure.clone() };
+            End { status: RunStatus::Failed, failure: Some(failure) }
+        }
     }
-}
-
-fn is_completed(attempt: Option<&AttemptFacts>) -> bool {
-    attempt.is_some_and(|a| a.status == RunStatus::Completed)
 }
 
 fn cancelled(facts: &RunFacts) -> End {

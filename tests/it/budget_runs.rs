@@ -1,7 +1,9 @@
 //! Budgets, with the real program: what agents say they spend is counted as they go, and what passes
 //! a budget is stopped, refused, or fails when its turn comes.
 
-use adwd::db::Db;
+use adwd::args;
+use adwd::clock::SystemClock;
+use adwd::db::{Db, migrations};
 use adwd::runs::sql_spending::stop_for_budget;
 use adwd::runs::{Failure, FailureClass};
 use serde_json::{Value, json};
@@ -60,7 +62,47 @@ fn assert_stopped(run: &Value) {
     assert_eq!(run["worktree"], "present", "what was done is kept");
 }
 
-crate::in_worlds_on_both_engines!(a_run_that_passes_its_budget_is_stopped_and_goes_on_with_more);
+crate::in_worlds_on_both_engines!(
+    a_run_that_passes_its_budget_is_stopped_and_goes_on_with_more,
+    what_was_spent_before_there_were_budgets_is_counted,
+);
+
+/// A database of the program before budgets, with an ended run: the next daemon carries over what
+/// the run has spent, and a second start adds nothing.
+async fn what_was_spent_before_there_were_budgets_is_counted(world: World) {
+    let db = Db::open(&world.database_url()).await.unwrap();
+    db.migrate_with(&migrations::ALL[..7], &SystemClock).await.unwrap();
+    let usage = r#"{"plan":{"agent_calls":2,"input_tokens":5,"output_tokens":3,"cache_read_tokens":9,"cache_creation_tokens":1,"cost_usd":0.25},"total":{"agent_calls":3,"input_tokens":5,"output_tokens":3,"cache_read_tokens":9,"cache_creation_tokens":1,"cost_usd":0.5}}"#;
+    db.exec(
+        "INSERT INTO runs (adw_id, seq, project, issue_number, host, origin, profile, status, \
+         active, stop_requested, revision, priority, phases, todo, floors, digest, skip_cleanup, \
+         triggered_by, transport, user_id, created_at, queued_at, ended_at, run_usage, cost_usd) \
+         VALUES ('old', 1, 'shop', '1', 'h', 'daemon', 'adwd', 'completed', FALSE, FALSE, 1, 0, \
+         '[\"plan\"]', '[\"plan\"]', '{}', 'd', FALSE, 'mcp', 'http', 'key:a', 1, 1, \
+         1767323045000, $1, 0.5)",
+        args![usage],
+    )
+    .await
+    .unwrap();
+    db.close().await;
+    let mut daemon = world.daemon().await;
+    for _ in 0..2 {
+        let client = daemon.client().await;
+        let page = usage_by(&client, "day").await;
+        let line = &page["lines"][0];
+        assert_eq!((&line["name"], &line["cost_usd"]), (&json!("2026-01-02"), &json!(0.5)));
+        assert_eq!((&line["agent_calls"], &line["tokens"]), (&json!(3), &json!(9)), "{page:#}");
+        assert_eq!(usage_by(&client, "user").await["lines"][0]["name"], "key:a");
+        let run = state(&client, "old").await;
+        assert_eq!(run["phases"][0]["usage"]["cost_usd"], 0.25, "{run:#}");
+        drop(client);
+        daemon.restart().await;
+    }
+}
+
+async fn usage_by(client: &Client, by: &str) -> Value {
+    usage(client, json!({ "by": by })).await
+}
 
 async fn a_run_that_passes_its_budget_is_stopped_and_goes_on_with_more(world: World) {
     let repo = world.repo("shop");
@@ -145,6 +187,43 @@ async fn a_budget_that_is_passed_while_no_daemon_runs_is_noticed_by_the_next() {
         assert_eq!(run["usage"]["cost_usd"], 1.2, "counted once: {run:#}");
         world.quiet().await;
     }
+}
+
+/// Claude tells no cost before a call ends: its messages are priced, and it is told what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claude_that_has_not_said_its_cost_is_stopped_by_what_its_messages_tell() {
+    let world = World::new().await;
+    let repo = world.repo("shop");
+    let message = r#"{"type":"assistant","message":{"id":"m1","usage":{"input_tokens":10,"cache_read_input_tokens":1000000,"output_tokens":60000}}}"#;
+    let program = format!(
+        "#!/bin/sh\ncase \"$*\" in *--version*) echo 2.0.0; exit;; esac\ncat >/dev/null\n\
+         echo \"$*\" >\"$HOME/words\"\necho '{message}'\necho '{message}'\nsleep 1000\n"
+    );
+    let claude = world.program("bin/claude", &program).display().to_string();
+    world.set_env("CLAUDE_CODE_PATH", Some(&claude));
+    world.serve(&repo, "agent = \"claude\"\nbudget_run_usd = 1.25\nagent_budget_usd = 3\n");
+    let mut daemon = world.daemon().await;
+    let client = daemon.client().await;
+    // 10 × 3 + 1,000,000 × 0.3 + 60,000 × 15 millionths of a dollar: less than the budget.
+    let id = start(&client, 1).await;
+    let run = wait_spent(&client, &id, 1.200_03).await;
+    assert_eq!(run["usage"]["estimated_usd"], 1.200_03, "{run:#}");
+    assert_eq!(run["status"], "running", "{run:#}");
+    let words = std::fs::read_to_string(world.home().join("words")).unwrap();
+    assert!(words.contains("--max-budget-usd 1.2500"), "{words}");
+    ok(&client, "cancel_adw_workflow", json!({ "adw_id": id })).await;
+    wait_status(&client, &id, "cancelled").await;
+    drop(client);
+
+    world.set("budget.output_usd_per_mtok", "25");
+    daemon.restart().await;
+    let client = daemon.client().await;
+    let id = start(&client, 2).await;
+    let run = wait_status(&client, &id, "failed").await;
+    assert_eq!(run["failure"]["class"], "budget", "{run:#}");
+    assert_eq!(run["usage"]["lower_bound"], true, "{run:#}");
+    assert_eq!(run["phases"][0]["usage"]["output_tokens"], 60_000, "a message counts once");
+    world.quiet().await;
 }
 
 /// Two runs share the budget of a day; a third waits for its turn, a fourth comes too late.
