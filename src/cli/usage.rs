@@ -59,7 +59,7 @@ fn show(out: &Out, page: &UsagePage, by: &str) {
         return;
     }
     for budget in &page.budgets {
-        out.line(&sentence(budget));
+        out.line(&format!("budget {}", left_of(budget)));
     }
     if let Some(cursor) = &page.next_cursor {
         out.line(&format!("more: --cursor {cursor}"));
@@ -94,8 +94,9 @@ fn left(of: Option<(f64, String)>) -> Cell2 {
     }
 }
 
-/// One budget in a line.
-fn sentence(budget: &BudgetView) -> String {
+/// What is left of a budget, in words.
+#[must_use]
+pub fn left_of(budget: &BudgetView) -> String {
     let mut parts = vec![];
     if let (Some(limit), Some(left)) = (budget.limit_usd, budget.left_usd) {
         parts.push(format!("{left:.2} of {limit:.2} USD"));
@@ -104,7 +105,7 @@ fn sentence(budget: &BudgetView) -> String {
         parts.push(format!("{left} of {limit} tokens"));
     }
     let until = budget.resets_at.as_ref().map(|at| format!(" until {at}")).unwrap_or_default();
-    format!("budget {} {}: {} left{until}", budget.budget, budget.name, parts.join(", "))
+    format!("{} {}: {} left{until}", budget.budget, budget.name, parts.join(", "))
 }
 
 #[cfg(test)]
@@ -142,7 +143,7 @@ mod tests {
             left_tokens: None,
             resets_at: Some("2026-11-27T00:00:00.000Z".into()),
         };
-        let told = "budget day 2026-11-26: 15.00 of 20.00 USD left until 2026-11-27T00:00:00.000Z";
-        assert_eq!(sentence(&budget), told);
+        let told = "day 2026-11-26: 15.00 of 20.00 USD left until 2026-11-27T00:00:00.000Z";
+        assert_eq!(left_of(&budget), told);
     }
 }

@@ -367,6 +367,7 @@ async fn a_foreign_run_is_described_anew_from_its_files(s: Scratch) {
         started_at: first.started_at,
         retry_at: None,
         failure: None,
+        budget_stop: None,
         ..seen.clone()
     };
     assert_eq!(the(&s.db, "x1").await, expected);
