@@ -17,6 +17,7 @@ mod project;
 mod render;
 mod runs;
 mod settings;
+mod usage;
 mod watch;
 mod workflow;
 mod workflow_view;
@@ -151,6 +152,7 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Cancel(given) => runs::cancel(&cx, given).await,
         Command::Resume(given) => runs::resume(&cx, given).await,
         Command::Wait(given) => watch::command(&cx, given).await,
+        Command::Usage(given) => usage::command(&cx, given).await,
         Command::Project(given) => project::command(&cx, given).await,
         Command::Key(given) => key::command(&cx, given).await,
         Command::Audit(given) => audit::command(&cx, given).await,

@@ -6,6 +6,7 @@
 //! their monitors, and the next daemon finds them. A second one ends it at once, which loses nothing
 //! either. SIGHUP is ignored: settings are read at the start.
 
+mod budgets;
 mod exposure;
 mod host;
 mod listen;
@@ -42,6 +43,7 @@ use crate::traces::{self, TracesDeps};
 use crate::web::{HealthDeps, Observed};
 use crate::writing::{Writing, WritingDeps};
 
+use budgets::KeyBudgets;
 pub use listen::{recorded_http, recorded_socket};
 
 /// What is still under way gets this long after the endpoints have ended, then it is cut off.
@@ -157,6 +159,7 @@ impl Daemon {
             config: config.writing.clone(),
         });
         let (runs, supervisor) = Runs::start(RunsDeps {
+            own_budgets: Arc::new(KeyBudgets(access.clone())),
             config: config.clone(),
             db: db.clone(),
             clock: Arc::new(SystemClock),

@@ -72,8 +72,12 @@ pub const MARKER_BYTES: usize = 4 * 1024;
 pub const STATE_FILE_BYTES: u64 = 1 << 20;
 /// Files looked at to tell whether a run still moves.
 pub const ACTIVITY_FILES_COUNT: usize = 4_000;
-/// An agent's stream that is read for its result line.
-pub const AGENT_STREAM_BYTES: u64 = 64 << 20;
+/// One line of an agent's stream; a longer one tells nothing of what was spent.
+pub const AGENT_LINE_BYTES: usize = 8 << 20;
+/// Bytes of an agent's stream that are read before others get their turn.
+pub const AGENT_STEP_BYTES: u64 = 1 << 20;
+/// Messages of one agent call whose usage is told apart.
+pub const AGENT_MESSAGES_COUNT: usize = 20_000;
 /// Project folders of a log tree that are looked into.
 pub const LOG_PROJECTS_COUNT: usize = 64;
 /// The log of one attempt; one that outgrows it is ended.

@@ -122,6 +122,17 @@ impl Access {
         Ok(store::count_good(&self.0.deps.db, self.now()).await? > 0)
     }
 
+    /// What the key may spend in a day, in cents, where it was made with a budget of its own.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn day_budget_cents(&self, id: &str) -> Result<Option<i64>, DbError> {
+        let usd = store::key(&self.0.deps.db, id).await?.and_then(|row| row.day_budget_usd);
+        // Bounded when the key was made, so it fits.
+        #[allow(clippy::cast_possible_truncation, reason = "at most a million dollars")]
+        Ok(usd.map(|usd| (usd * 100.0).round() as i64))
+    }
+
     /// Makes a key.
     ///
     /// # Errors

@@ -143,6 +143,16 @@ Examples:
   adwd wait 3f9a1c2e
   adwd wait 3f9a1c2e --timeout 600 || echo \"ended badly, or took too long: $?\"")]
     Wait(Wait),
+    /// Show who spent what, and what is left of the budgets
+    #[command(after_help = "\
+Examples:
+  adwd usage                      by project
+  adwd usage --by run --since 7d
+  adwd usage --by day --json | jq '.lines[] | [.name, .cost_usd]'
+
+Columns: name, US dollars, tokens, runs, agent calls, last day, left of its budget (US dollars, tokens).
+~ before an amount: in part estimated by price; > before it: an agent was cut off, it was at least that.")]
+    Usage(UsageArgs),
     /// Serve repositories
     #[command(
         subcommand,
@@ -388,6 +398,32 @@ pub struct Audit {
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
     /// Go on from the `next_cursor` of a list
+    #[arg(long)]
+    pub cursor: Option<String>,
+}
+
+/// `usage`.
+#[derive(Clone, Debug, Args)]
+pub struct UsageArgs {
+    /// What has a line
+    #[arg(long, default_value = "project", value_parser = ["run", "project", "user", "day"])]
+    pub by: String,
+    /// From that day on: `12h`, `7d`, a day, or a time such as 2026-11-21T09:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Up to that day
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<String>,
+    /// Only this user, such as key:3f9a1c2e
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Only this run
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    /// How many lines, 1 to 100
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
+    /// Go on from the `next_cursor` of a page
     #[arg(long)]
     pub cursor: Option<String>,
 }

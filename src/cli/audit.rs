@@ -5,7 +5,7 @@ use serde_json::json;
 use super::args::Audit;
 use super::fail::{Fail, exit};
 use super::link::{Cx, arguments};
-use super::runs::since;
+use super::runs::moment;
 use crate::audit::{Invocation, InvocationPage, Status};
 use crate::clock::{Clock as _, SystemClock};
 use crate::limits::AUDIT_PAGE_COUNT;
@@ -17,7 +17,11 @@ pub async fn command(cx: &Cx, given: Audit) -> Result<u8, Fail> {
         let known = Status::ALL.map(Status::as_str).join(" ");
         return Err(Fail::usage(format!("{status:?} is no status; known: {known}")));
     }
-    let from = given.since.as_deref().map(|when| since(when, SystemClock.now())).transpose()?;
+    let from = given
+        .since
+        .as_deref()
+        .map(|when| moment("--since", when, SystemClock.now()))
+        .transpose()?;
     let client = cx.connect().await?;
     let mut found = InvocationPage { invocations: vec![], next_cursor: given.cursor };
     let mut left = given.limit;

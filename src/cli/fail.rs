@@ -150,6 +150,7 @@ fn in_shell_words(hint: &str) -> String {
         ("wait_adw_workflow", "`adwd wait`"),
         ("cancel_adw_workflow", "`adwd cancel`"),
         ("resume_adw_workflow", "`adwd resume`"),
+        ("get_usage", "`adwd usage`"),
         ("list_adw_projects", "`adwd project list`"),
         ("add_adw_project", "`adwd project add`"),
         ("remove_adw_project", "`adwd project remove`"),

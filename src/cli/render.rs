@@ -130,6 +130,9 @@ pub fn run(out: &Out, run: &RunView, now: Millis) {
     add("plan", run.plan_file.clone(), Tone::Plain);
     add("pull request", run.pr_url.clone(), Tone::Good);
     add("usage", run.usage.as_ref().map(usage), Tone::Plain);
+    for budget in &run.budgets {
+        add("budget", Some(super::usage::left_of(budget)), Tone::Plain);
+    }
     if let Some(failure) = &run.failure {
         let phase = failure.phase.as_ref().map(|p| format!(" in {p}")).unwrap_or_default();
         add(
@@ -255,8 +258,10 @@ fn issue(run: &RunView) -> String {
 }
 
 fn usage(usage: &Usage) -> String {
+    let least = if usage.lower_bound { "at least " } else { "" };
+    let priced = if usage.estimated_usd.is_some() { " (in part an estimate)" } else { "" };
     format!(
-        "{} agent calls, {} tokens in, {} out, ${:.2}",
+        "{} agent calls, {} tokens in, {} out, {least}${:.2}{priced}",
         usage.agent_calls, usage.input_tokens, usage.output_tokens, usage.cost_usd
     )
 }

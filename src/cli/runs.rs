@@ -77,7 +77,7 @@ pub async fn list(cx: &Cx, given: List) -> Result<u8, Fail> {
         return Err(Fail::usage(format!("{status:?} is no status; known: {}", known.join(" "))));
     }
     let now = SystemClock.now();
-    let since = given.since.as_deref().map(|when| since(when, now)).transpose()?;
+    let since = given.since.as_deref().map(|when| moment("--since", when, now)).transpose()?;
     let client = cx.connect().await?;
     let project = cx.named_project(&client).await?;
     let arguments = arguments(vec![
@@ -99,7 +99,7 @@ pub async fn list(cx: &Cx, given: List) -> Result<u8, Fail> {
 }
 
 /// A moment, or how long ago: `90m`, `12h`, `7d`.
-pub fn since(when: &str, now: Millis) -> Result<Millis, Fail> {
+pub(super) fn moment(flag: &str, when: &str, now: Millis) -> Result<Millis, Fail> {
     let when = when.trim();
     let units =
         [("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000_i64)];
@@ -111,7 +111,7 @@ pub fn since(when: &str, now: Millis) -> Result<Millis, Fail> {
     let midnight = format!("{when}T00:00:00Z");
     Millis::parse_rfc3339(when).or_else(|| Millis::parse_rfc3339(&midnight)).ok_or_else(|| {
         Fail::usage(format!(
-            "--since {when:?}: expected 90m, 12h, 7d, a day, or a time such as 2026-11-21T09:00:00Z"
+            "{flag} {when:?}: expected 90m, 12h, 7d, a day, or a time such as 2026-11-21T09:00:00Z"
         ))
     })
 }
@@ -182,13 +182,16 @@ mod tests {
     #[test]
     fn since_is_a_span_a_day_or_a_moment() {
         let now = Millis(1_795_253_220_000);
-        assert_eq!(since("90m", now).unwrap(), now.plus_ms(-5_400_000));
-        assert_eq!(since("7d", now).unwrap(), now.plus_ms(-604_800_000));
-        assert_eq!(since("2026-11-21", now).unwrap().rfc3339(), "2026-11-21T00:00:00.000Z");
+        assert_eq!(moment("--since", "90m", now).unwrap(), now.plus_ms(-5_400_000));
+        assert_eq!(moment("--since", "7d", now).unwrap(), now.plus_ms(-604_800_000));
         assert_eq!(
-            since("2026-11-21T09:00:00+01:00", now).unwrap().rfc3339(),
+            moment("--since", "2026-11-21", now).unwrap().rfc3339(),
+            "2026-11-21T00:00:00.000Z"
+        );
+        assert_eq!(
+            moment("--since", "2026-11-21T09:00:00+01:00", now).unwrap().rfc3339(),
             "2026-11-21T08:00:00.000Z"
         );
-        assert_eq!(since("soon", now).unwrap_err().exit, exit::USAGE);
+        assert_eq!(moment("--since", "soon", now).unwrap_err().exit, exit::USAGE);
     }
 }

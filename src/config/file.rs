@@ -203,6 +203,14 @@ impl Reader<'_> {
             let problem = "expected an amount above 0".to_owned();
             return Err(invalid("agent_budget_usd", budget.to_string(), problem));
         }
+        for (key, budget) in
+            [("budget_run_usd", project.budget_run_usd), ("budget_day_usd", project.budget_day_usd)]
+        {
+            if let Some(budget) = budget.filter(|b| !(0.0..=1_000_000.0).contains(b)) {
+                let problem = "expected 0 (no limit) or more, up to 1000000".to_owned();
+                return Err(invalid(key, budget.to_string(), problem));
+            }
+        }
         Ok(project)
     }
 

@@ -376,12 +376,17 @@ fn set_enforce(config: &mut Config, input: &Input, _: &Base) -> Result<(), Strin
 }
 
 fn set_time_zone(config: &mut Config, input: &Input, _: &Base) -> Result<(), String> {
+    config.writing.time_zone = time_zone(input)?;
+    Ok(())
+}
+
+/// The name of a zone that the program carries.
+fn time_zone(input: &Input) -> Result<String, String> {
     let name = some_text(input)?;
     jiff::tz::TimeZoneDatabase::bundled()
         .get(&name)
         .map_err(|_| "expected an IANA time zone, as in \"UTC\" or \"Europe/Berlin\"".to_owned())?;
-    config.writing.time_zone = name;
-    Ok(())
+    Ok(name)
 }
 
 fn check_origin(origin: &str) -> Result<(), String> {

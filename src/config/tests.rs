@@ -144,6 +144,9 @@ fn a_wrong_value_says_what_is_right_and_where_it_stands() {
         ("[[project]]\nname = 'a'\n", "missing field `path`"),
         ("[[project]]\nname = 'a'\npath = '/a'\nmax_running = 'x'\n", "max_running ="),
         ("[[project]]\nname = 'a'\npath = '/a'\nagent_budget_usd = -1.0\n", "above 0"),
+        ("[[project]]\nname = 'a'\npath = '/a'\nbudget_day_usd = -1.0\n", "0 (no limit) or more"),
+        ("[budget]\nrun_usd = -1\n", "number from 0 to 1000000"),
+        ("[budget]\ntime_zone = 'Mars'\n", "IANA time zone"),
         ("a = \n", "config.toml:1:"),
     ] {
         let error = World::new(file).error();
@@ -249,6 +252,10 @@ fn the_list_of_project_keys_is_the_structs() {
         limits: [(PhaseName::parse("plan").unwrap(), ProjectPhaseLimit::default())].into(),
         agent_timeout_s: Some(1),
         agent_budget_usd: Some(1.0),
+        budget_run_usd: Some(1.0),
+        budget_run_tokens: Some(1),
+        budget_day_usd: Some(1.0),
+        budget_day_tokens: Some(1),
         keep_failed_days: Some(1),
         ..ProjectConfig::new(ProjectName::parse("a").unwrap(), PathBuf::from("/a"))
     };
@@ -310,7 +317,7 @@ fn other_value(key: &str) -> &'static str {
         // Already as it is shown.
         "otlp.headers" => "x-key=***",
         "writing.enforce" => "off",
-        "writing.time_zone" => "Europe/Berlin",
+        "writing.time_zone" | "budget.time_zone" => "Europe/Berlin",
         _ => "17",
     }
 }

@@ -373,9 +373,21 @@ pub struct ProjectConfig {
     /// Bound of one agent call, in s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_timeout_s: Option<u64>,
-    /// Bound of what one agent call may cost, in US dollars.
+    /// What the agents of one run may cost, in US dollars, by the scripts' own account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_budget_usd: Option<f64>,
+    /// What one run of it may spend, in US dollars, instead of `budget.run_usd`; 0 is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_run_usd: Option<f64>,
+    /// The same in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_run_tokens: Option<u64>,
+    /// What its runs may spend in a day, in US dollars, instead of `budget.project_day_usd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_day_usd: Option<f64>,
+    /// The same in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_day_tokens: Option<u64>,
     /// How long worktrees of runs without success are kept, in days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_failed_days: Option<u64>,
@@ -390,7 +402,7 @@ pub struct ContentConfig {
 }
 
 /// The names a `[[project]]` entry may hold; a test keeps them equal to the struct's.
-pub(super) const PROJECT_KEYS: [&str; 20] = [
+pub(super) const PROJECT_KEYS: [&str; 24] = [
     "name",
     "path",
     "remote",
@@ -410,6 +422,10 @@ pub(super) const PROJECT_KEYS: [&str; 20] = [
     "limits",
     "agent_timeout_s",
     "agent_budget_usd",
+    "budget_run_usd",
+    "budget_run_tokens",
+    "budget_day_usd",
+    "budget_day_tokens",
     "keep_failed_days",
 ];
 
@@ -436,6 +452,10 @@ impl ProjectConfig {
             limits: BTreeMap::new(),
             agent_timeout_s: None,
             agent_budget_usd: None,
+            budget_run_usd: None,
+            budget_run_tokens: None,
+            budget_day_usd: None,
+            budget_day_tokens: None,
             keep_failed_days: None,
         }
     }

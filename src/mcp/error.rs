@@ -83,6 +83,7 @@ impl From<RunsError> for ToolError {
                 Some("ask again; if it stays, read the daemon's log or run `adwd doctor`"),
             ),
             RunsError::Io { .. } => (error.to_string(), Some("run `adwd doctor`")),
+            RunsError::Budget { remedy, .. } => (error.to_string(), Some(remedy.as_str())),
             other => (other.to_string(), hint(other)),
         };
         ToolError {
@@ -112,6 +113,7 @@ fn hint(error: &RunsError) -> Option<&'static str> {
         RunsError::TimedOut { .. } => Some("ask again"),
         RunsError::Invalid { .. }
         | RunsError::BadProject { .. }
+        | RunsError::Budget { .. }
         | RunsError::Io { .. }
         | RunsError::Db(_) => None,
     }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::account;
 use super::ctx::Ctx;
 use super::error::RunsError;
 use super::facts;
@@ -28,8 +29,7 @@ use super::process::{self, MonitorLaunch};
 use super::profile::WorktreeBy;
 use super::project::Project;
 use super::records::{self, ExitRecord, LaunchSpec, Probe, StopReason};
-use super::spent;
-use super::sql::{self, AttemptEnd, AttemptRow, RunRow, Told};
+use super::sql::{self, AttemptEnd, AttemptRow, RunRow};
 use super::state_file::AdwState;
 use super::tail;
 use super::view::{Failure, FailureClass, RunStatus};
@@ -61,7 +61,7 @@ pub(crate) async fn attend(
     let dir = PathBuf::from(&attempt.dir);
     // Without the folder no monitor was launched, and there is nobody to ask.
     if stop && dir.is_dir() {
-        records::request_stop(&dir, StopReason::Cancel)
+        records::request_stop(&dir, why_stop(row))
             .map_err(io("cannot ask for the stop in", &dir))?;
     }
     if let Probe::NotStarted =
@@ -72,7 +72,8 @@ pub(crate) async fn attend(
             // sees it and starts nothing.
             return end_unstarted(ctx, row, attempt).await;
         }
-        if let Err(why) = start(ctx, project, row, attempt, &dir).await {
+        let budget_usd = account::agents_may_cost(ctx, project, row).await?;
+        if let Err(why) = start(ctx, project, row, attempt, budget_usd).await {
             // A monitor that is only late must not come up behind the verdict: it heeds a stop.
             let _ = records::request_stop(&dir, StopReason::Signal);
             if matches!(records::probe(&dir), Ok(Probe::NotStarted) | Err(_)) {
@@ -85,6 +86,11 @@ pub(crate) async fn attend(
     let _hint = ctx.hints.watch_run(&[dir.clone(), project.run_state_dir(&row.adw_id)]);
     let mut watch = Watch::new(ctx, project, row, &dir);
     follow(ctx, project, row, attempt, &mut watch, stop).await
+}
+
+/// Why the run is to stop.
+fn why_stop(row: &RunRow) -> StopReason {
+    if row.budget_stop.is_some() { StopReason::Budget } else { StopReason::Cancel }
 }
 
 async fn follow(
@@ -104,6 +110,7 @@ async fn follow(
             watch.start = Some(start.clone());
         }
         watch.look(ctx, project, row).await?;
+        watch.meter.look(ctx, project, attempt, watch.state.as_ref(), false).await?;
         match probe {
             Probe::Ended(exit) => {
                 return judge(ctx, project, row, attempt, watch, Some(exit)).await;
@@ -141,7 +148,10 @@ async fn follow(
             () = tokio::time::sleep(Duration::from_millis(pause)) => {}
             () = ctx.deps.shutdown.cancelled() => return Ok(()),
         }
-        if !stop && stop_asked(ctx, &row.adw_id).await? {
+        if !stop
+            && (account::stop_if_passed(ctx, row, &attempt.phase).await?
+                || stop_asked(ctx, &row.adw_id).await?)
+        {
             return Ok(());
         }
     }
@@ -184,8 +194,9 @@ async fn start(
     project: &Project,
     row: &RunRow,
     attempt: &AttemptRow,
-    dir: &Path,
+    budget_usd: Option<f64>,
 ) -> Result<(), String> {
+    let dir = Path::new(&attempt.dir);
     let Some(script) = project.script(&attempt.phase) else {
         return Err(format!("its script is gone from {}", project.scripts_root.display()));
     };
@@ -215,6 +226,7 @@ async fn start(
             .filter(|_| project.profile.worktree_by == WorktreeBy::Daemon),
         base_branch: row.base_branch.as_deref(),
         base_commit: row.base_commit.as_deref(),
+        budget_usd,
     };
     let env = launch::phase_env(&base_env, project, &call);
     let spec = LaunchSpec {
@@ -254,7 +266,7 @@ pub(crate) async fn end_unserved(
     let grace_ms = ctx.config().stop.term_grace_ms;
     while !ctx.deps.shutdown.is_cancelled() {
         if dir.is_dir() {
-            records::request_stop(&dir, StopReason::Cancel)
+            records::request_stop(&dir, why_stop(row))
                 .map_err(io("cannot ask for the stop in", &dir))?;
         }
         match records::probe(&dir).map_err(io("cannot look at the attempt in", &dir))? {
@@ -275,15 +287,19 @@ async fn end_unstarted(
     row: &RunRow,
     attempt: &AttemptRow,
 ) -> Result<(), RunsError> {
-    let failure = Failure {
+    let cancelled = || Failure {
         class: FailureClass::Cancelled,
         message: format!("cancelled before {} was done", attempt.phase),
         retryable: false,
         phase: Some(attempt.phase.clone()),
         log_tail: vec![],
     };
+    let (status, failure) = match row.budget_stop() {
+        Some(failure) => (RunStatus::Failed, failure),
+        None => (RunStatus::Cancelled, cancelled()),
+    };
     let end = AttemptEnd {
-        status: RunStatus::Cancelled,
+        status,
         exit_code: None,
         exit_signal: None,
         failure: Some(failure),
@@ -328,6 +344,7 @@ async fn judge(
 ) -> Result<(), RunsError> {
     watch.tail.at_end();
     watch.look(ctx, project, row).await?;
+    watch.meter.look(ctx, project, attempt, watch.state.as_ref(), true).await?;
     // The row may have learned its branch or worktree just now.
     let row = sql::run(ctx.db(), &row.adw_id).await?.unwrap_or_else(|| row.clone());
     let since = Millis(attempt.started_at);
@@ -346,6 +363,7 @@ async fn judge(
         error: watch.state.as_ref().and_then(AdwState::error),
         our_codes: project.profile.exit_codes,
         coded: project.profile.phase(&attempt.phase).is_some_and(|p| p.coded),
+        budget: account::used_up(ctx, &row).await?,
         log_tail: tail::last_lines(&watch.dir.join("execution.log"), limits::FAILURE_TAIL_COUNT)
             .unwrap_or_default(),
         wall_ms,
@@ -357,7 +375,6 @@ async fn judge(
         Some(tree) => ctx.git(project).head(Path::new(tree)).await.ok(),
         None => None,
     };
-    usage_of_streams(ctx, project, &row).await?;
     let (status, failure) = match verdict {
         Verdict::Completed => (RunStatus::Completed, None),
         Verdict::Skipped(_) => (RunStatus::Skipped, None),
@@ -382,24 +399,6 @@ async fn judge(
     Ok(())
 }
 
-/// Foreign layouts keep no account; their agents' streams do.
-async fn usage_of_streams(
-    ctx: &Arc<Ctx>,
-    project: &Project,
-    row: &RunRow,
-) -> Result<(), RunsError> {
-    if project.profile.name == "adwd" {
-        return Ok(());
-    }
-    if let Some(total) = facts::stream_usage(ctx, project, &row.adw_id) {
-        let usage = serde_json::json!({ "total": total }).to_string();
-        spent::count(ctx, row.run_usage.as_deref(), &total);
-        let told = Told { usage: Some(usage), cost_usd: Some(total.cost_usd), ..Told::default() };
-        sql::tell(ctx.db(), &row.adw_id, &told).await?;
-    }
-    Ok(())
-}
-
 fn stopped_of(reason: StopReason) -> Stopped {
     match reason {
         StopReason::Cancel => Stopped::Cancel,
@@ -407,6 +406,7 @@ fn stopped_of(reason: StopReason) -> Stopped {
         StopReason::Silence => Stopped::Silence,
         StopReason::LogLimit => Stopped::LogLimit,
         StopReason::Signal => Stopped::Signal,
+        StopReason::Budget => Stopped::Budget,
     }
 }
 

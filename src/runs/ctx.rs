@@ -1,7 +1,9 @@
 //! What every part of the shell shares: configuration, database, clock, projects, hints.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,7 @@ use crate::auth::Scope;
 use crate::changes::{Changed, Changes};
 use crate::clock::{Clock, Millis};
 use crate::config::{Config, ProjectConfig};
-use crate::db::Db;
+use crate::db::{Db, DbError};
 use crate::ids::{ProjectName, Rng, RunId};
 use crate::metrics::Metrics;
 
@@ -39,6 +41,8 @@ pub struct RunsDeps {
     pub exe: PathBuf,
     /// Name of this machine: only its own runs are touched.
     pub host: String,
+    /// What keys say of their own budgets.
+    pub own_budgets: Arc<dyn OwnBudgets>,
     /// Folder with the automation that the daemon carries (it holds `adws/`).
     pub automation: PathBuf,
     /// The daemon's own environment.
@@ -47,6 +51,32 @@ pub struct RunsDeps {
     pub metrics: Metrics,
     /// Cancelled when the daemon stops; runs live on under their monitors.
     pub shutdown: CancellationToken,
+}
+
+/// Budgets that keys carry themselves; whoever keeps the keys answers.
+pub trait OwnBudgets: Send + Sync {
+    /// What the caller of that name may spend in a day, in cents, where it says so itself instead of
+    /// the configuration; 0 is no limit.
+    ///
+    /// # Errors
+    /// The database's.
+    fn day_cents<'a>(
+        &'a self,
+        user_id: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<i64>, DbError>> + Send + 'a>>;
+}
+
+/// No key has a budget of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoOwnBudgets;
+
+impl OwnBudgets for NoOwnBudgets {
+    fn day_cents<'a>(
+        &'a self,
+        _user_id: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<i64>, DbError>> + Send + 'a>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 }
 
 const JANITOR_AGAIN: Duration = Duration::from_millis(crate::limits::JANITOR_AGAIN_MS);

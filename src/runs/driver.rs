@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::account;
 use super::attend;
 use super::ctx::Ctx;
 use super::error::RunsError;
@@ -55,8 +56,18 @@ async fn step(ctx: &Arc<Ctx>, adw_id: &str) -> Result<Flow, RunsError> {
     let now = ctx.now();
     match run::next(&facts, now, &ctx.retry()) {
         Next::Rest => return Ok(Flow::Done),
-        Next::Prepare => prepare(ctx, &project, &row).await?,
-        Next::Begin { phase, attempt } => begin(ctx, &project, &row, &phase, attempt).await?,
+        // Nobody waits for the next day in silence: what cannot be paid for ends when its turn
+        // comes, and says so.
+        Next::Prepare => {
+            if !account::stop_if_used_up(ctx, &row, None).await? {
+                prepare(ctx, &project, &row).await?;
+            }
+        }
+        Next::Begin { phase, attempt } => {
+            if !account::stop_if_used_up(ctx, &row, Some(&phase)).await? {
+                begin(ctx, &project, &row, &phase, attempt).await?;
+            }
+        }
         Next::Attend { phase, attempt, stop } => {
             let found = attempts.iter().find(|a| a.phase == phase && a.attempt == attempt);
             if let Some(open) = found {
@@ -93,7 +104,7 @@ async fn without_project(ctx: &Arc<Ctx>, row: &RunRow) -> Result<Flow, RunsError
             }
             Ok(Flow::Again)
         }
-        Next::Finish(end) if end.status == RunStatus::Cancelled => finish(ctx, row, &end).await,
+        Next::Finish(end) if row.status() == RunStatus::Stopping => finish(ctx, row, &end).await,
         _ => {
             tracing::warn!(adw_id, project = row.project, "its project is not served; it rests");
             Ok(Flow::Done)

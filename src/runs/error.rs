@@ -76,6 +76,14 @@ pub enum RunsError {
         /// The bound.
         max: i64,
     },
+    /// Nothing is left to pay for it.
+    #[error("{message}; nothing was recorded")]
+    Budget {
+        /// Which budget, its limit, what was spent.
+        message: String,
+        /// When it begins anew, and whom to ask.
+        remedy: String,
+    },
     /// The run is not in a state where this can be done.
     #[error("{message}")]
     WrongState {
@@ -124,6 +132,7 @@ impl RunsError {
             RunsError::UnknownPhase { .. } => "unknown_phase",
             RunsError::Conflict { .. } => "conflict",
             RunsError::QueueFull { .. } => "queue_full",
+            RunsError::Budget { .. } => "budget",
             RunsError::WrongState { .. } => "wrong_state",
             RunsError::Stopping => "stopping",
             RunsError::TimedOut { .. } => "timed_out",

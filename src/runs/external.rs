@@ -92,6 +92,7 @@ async fn look(ctx: &Arc<Ctx>, project: &Project, seen: &mut Seen) -> Result<(), 
             let tree = row.worktree_path.as_deref().filter(|_| present).map(PathBuf::from);
             Settled::Ended(stamp, tree)
         });
+        let known_usage = known.as_ref().and_then(|k| k.run_usage.clone());
         match known {
             None => {
                 let mut tx = ctx.db().begin().await?;
@@ -108,6 +109,12 @@ async fn look(ctx: &Arc<Ctx>, project: &Project, seen: &mut Seen) -> Result<(), 
                 ctx.run_changed(&name);
             }
             Some(_) => {}
+        }
+        if let Some(stored) = sql::run(ctx.db(), &name).await?
+            && stored.run_usage.is_some()
+            && known_usage != stored.run_usage
+        {
+            super::account::carry(ctx, &stored).await?;
         }
         // Once it is stored: a failed statement is tried again.
         if let Some(settled) = settled {

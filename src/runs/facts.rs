@@ -9,7 +9,6 @@ use super::profile::{Post, WorktreeBy};
 use super::project::Project;
 use super::sql::{RunRow, Told};
 use super::state_file::{AdwState, StateProblem};
-use super::view::Usage;
 use crate::clock::Millis;
 use crate::limits;
 
@@ -294,63 +293,6 @@ pub(crate) fn activity(ctx: &Ctx, project: &Project, adw_id: &str, attempt_dir: 
     sum
 }
 
-/// What the agents of a foreign layout used: the sum over the result lines of their streams.
-pub(crate) fn stream_usage(ctx: &Ctx, project: &Project, adw_id: &str) -> Option<Usage> {
-    let mut total = Usage::default();
-    let mut left = limits::ACTIVITY_FILES_COUNT;
-    for root in stream_roots(ctx, project, adw_id) {
-        walk(&root, 4, &mut left, &mut |path, meta| {
-            let named =
-                path.file_name().is_some_and(|n| n == project.profile.agent_stream.as_str());
-            if named
-                && meta.len() <= limits::AGENT_STREAM_BYTES
-                && let Some(used) = std::fs::read(path).ok().and_then(|b| result_usage(&b))
-            {
-                add_usage(&mut total, &used);
-            }
-        });
-    }
-    (total.agent_calls > 0).then_some(total)
-}
-
-fn add_usage(total: &mut Usage, more: &Usage) {
-    total.agent_calls += more.agent_calls;
-    total.input_tokens += more.input_tokens;
-    total.output_tokens += more.output_tokens;
-    total.cache_read_tokens += more.cache_read_tokens;
-    total.cache_creation_tokens += more.cache_creation_tokens;
-    total.cost_usd += more.cost_usd;
-}
-
-/// Usage of the last `result` line of a stream.
-#[must_use]
-pub fn result_usage(stream: &[u8]) -> Option<Usage> {
-    let last = stream
-        .split(|b| *b == b'\n')
-        .rev()
-        .filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok())
-        .find(|v| v.get("type").and_then(serde_json::Value::as_str) == Some("result"))?;
-    let tokens = |key: &str| {
-        last.get("usage")
-            .and_then(|u| u.get(key))
-            .and_then(serde_json::Value::as_i64)
-            .unwrap_or(0)
-            .max(0)
-    };
-    Some(Usage {
-        agent_calls: 1,
-        input_tokens: tokens("input_tokens"),
-        output_tokens: tokens("output_tokens"),
-        cache_read_tokens: tokens("cache_read_input_tokens"),
-        cache_creation_tokens: tokens("cache_creation_input_tokens"),
-        cost_usd: last
-            .get("total_cost_usd")
-            .and_then(serde_json::Value::as_f64)
-            .filter(|c| c.is_finite())
-            .unwrap_or(0.0),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -379,13 +321,5 @@ mod tests {
         for bad in ["../outside.md", "link.md", "/etc/passwd", "", "nowhere.md"] {
             assert!(!is_file_inside(&tree, bad), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn cost_is_read_from_the_last_result_line() {
-        let stream = b"{\"type\":\"system\"}\nnot json\n{\"type\":\"result\",\"total_cost_usd\":0.25,\"usage\":{\"input_tokens\":3}}\n";
-        let u = result_usage(stream).unwrap();
-        assert_eq!((u.input_tokens, u.cost_usd), (3, 0.25));
-        assert!(result_usage(b"{}").is_none());
     }
 }

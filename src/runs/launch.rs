@@ -114,6 +114,8 @@ pub struct AttemptCall<'a> {
     pub base_branch: Option<&'a str>,
     /// The base commit.
     pub base_commit: Option<&'a str>,
+    /// What the agents of the run may cost in all, by the scripts' own account, in US dollars.
+    pub budget_usd: Option<f64>,
 }
 
 /// The daemon's own environment, less what does not pass, with Python's and uv's switches.
@@ -176,7 +178,13 @@ pub fn phase_env(
     set("ADW_AGENT", c.agent.clone());
     set("ADW_AGENT_COMMAND", c.agent_command.clone());
     set("ADW_AGENT_TIMEOUT_S", c.agent_timeout_s.map(|s| s.to_string()));
-    set("ADW_AGENT_BUDGET_USD", c.agent_budget_usd.map(|b| b.to_string()));
+    // The tighter one: a budget of the daemon must not lift what the project's own file says.
+    let budget = match (project.agent_budget_usd(), call.budget_usd) {
+        (Some(own), Some(left)) => Some(own.min(left)),
+        (own, left) => own.or(left),
+    };
+    // The scripts refuse 0.
+    set("ADW_AGENT_BUDGET_USD", budget.map(|b| b.max(0.0001).to_string()));
     set("ADW_FORGE", c.forge.clone());
     set("ADW_FORGE_REPO", c.forge_repo.clone());
     set("ADW_ISSUES_DIR", c.issues_dir.clone());

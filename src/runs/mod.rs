@@ -3,7 +3,9 @@
 //! This is the slice's handle. Everything above talks to [`Runs`] and to the plain data of
 //! [`view`]; nothing above knows the database, the processes or the files behind them.
 
+mod account;
 mod attend;
+pub mod budget;
 pub mod cgroup;
 mod ctx;
 pub mod detach;
@@ -29,19 +31,22 @@ mod project_file;
 mod query;
 pub mod records;
 pub mod run;
-mod spent;
+pub mod spend;
 pub mod sql;
 pub mod sql_figures;
 mod sql_keys;
 pub mod sql_lives;
 mod sql_rows;
 mod sql_scope;
+pub mod sql_spending;
 pub mod state_file;
 mod steer;
 pub mod supervisor;
 pub mod tail;
 mod trigger;
+mod usage;
 pub mod view;
+mod view_usage;
 pub mod worktree;
 
 use std::future::Future;
@@ -59,7 +64,7 @@ use crate::ids::ProjectName;
 use crate::limits;
 use crate::watch::{Mode, Watcher};
 use ctx::Ctx;
-pub use ctx::RunsDeps;
+pub use ctx::{NoOwnBudgets, OwnBudgets, RunsDeps};
 pub use error::RunsError;
 pub use figures::{Served, WatcherFacts};
 pub use lives::{Life, LifeAttempt};
@@ -84,6 +89,7 @@ impl Runs {
         let hints = Watcher::start(Mode::Auto);
         let ctx = Arc::new(Ctx::new(deps, hints));
         ctx.load_projects().await?;
+        account::carry_over(&ctx).await?;
         for project in ctx.projects() {
             let trees = ctx.worktrees(&project);
             let limit = Duration::from_millis(limits::GIT_REPAIR_MS);
@@ -177,6 +183,14 @@ impl Runs {
     /// [`RunsError::UnknownRun`], [`RunsError::UnknownPhase`], [`RunsError::Invalid`].
     pub async fn logs(&self, adw_id: &str, query: &LogQuery) -> Result<LogPage, RunsError> {
         self.timed("get_adw_logs", query::logs(&self.ctx, &self.scope, adw_id, query)).await
+    }
+
+    /// A page of what was spent, as far as whoever asks may see it.
+    ///
+    /// # Errors
+    /// [`RunsError::Invalid`] for a bad limit, cursor or user, or the database's.
+    pub async fn usage(&self, request: &UsageRequest) -> Result<UsagePage, RunsError> {
+        self.timed("get_usage", usage::usage(&self.ctx, request)).await
     }
 
     /// Asks for the end of a run's whole process tree; answers the run as it is after the request

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::account::Meter;
 use super::ctx::Ctx;
 use super::error::RunsError;
 use super::facts;
@@ -12,7 +13,6 @@ use super::marker::{Markers, StatusMarker};
 use super::procfs;
 use super::project::Project;
 use super::records::StartRecord;
-use super::spent;
 use super::sql::{self, RunRow, Told};
 use super::state_file::AdwState;
 use super::tail::Tail;
@@ -29,10 +29,9 @@ pub(super) struct Watch {
     pub(super) state: Option<AdwState>,
     pub(super) state_stamp: Option<(u64, std::time::SystemTime)>,
     pub(super) state_problem: Option<String>,
-    /// The account of the agents as it was told last.
-    used: Option<String>,
     pub(super) activity: u64,
     pub(super) active_at: Instant,
+    pub(super) meter: Meter,
     rules: Rules,
 }
 
@@ -74,9 +73,9 @@ impl Watch {
             state: row.state.as_deref().and_then(|s| AdwState::parse(s.as_bytes()).ok()),
             state_stamp: None,
             state_problem: None,
-            used: row.run_usage.clone(),
             activity: facts::activity(ctx, project, &row.adw_id, dir),
             active_at: Instant::now(),
+            meter: Meter::default(),
             rules: Rules::of(project),
         }
     }
@@ -112,12 +111,6 @@ impl Watch {
         }
         if told != Told::default() {
             sql::tell(ctx.db(), &row.adw_id, &told).await?;
-            if let Some(usage) = told.usage.take() {
-                if let Some(total) = spent::total(&usage) {
-                    spent::count(ctx, self.used.as_deref(), &total);
-                }
-                self.used = Some(usage);
-            }
             if read || heard {
                 ctx.deps.changes.send(match row.adw_id.parse() {
                     Ok(id) => crate::changes::Changed::Run(id),
@@ -170,7 +163,9 @@ impl Watch {
                 self.state_problem = None;
                 let mut phases = row.phases();
                 phases.extend(row.todo());
-                *told = facts::told_by(&state, project, &phases, ctx.now());
+                // What it says of costs is one of the things that the account goes by.
+                let all = facts::told_by(&state, project, &phases, ctx.now());
+                *told = Told { usage: None, cost_usd: None, ..all };
                 self.state = Some(state);
                 true
             }

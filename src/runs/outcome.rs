@@ -22,6 +22,8 @@ pub enum Stopped {
     LogLimit,
     /// The monitor was told to stop by a signal from outside the daemon.
     Signal,
+    /// A budget is used up.
+    Budget,
 }
 
 /// How the leader of the process tree ended.
@@ -67,6 +69,8 @@ pub struct Evidence {
     pub our_codes: bool,
     /// Whether at least those from 10 on do.
     pub coded: bool,
+    /// The budget that is used up, as a sentence.
+    pub budget: Option<String>,
     /// Last lines of the log.
     pub log_tail: Vec<String>,
     /// Limits, for the sentence: wall clock and silence, in milliseconds.
@@ -161,6 +165,12 @@ fn judge_stopped(e: &Evidence, stopped: Stopped) -> Verdict {
                 e.phase,
                 minutes(e.silence_ms)
             ),
+            false,
+        )),
+        Stopped::Budget => Verdict::Failed(failure(
+            e,
+            FailureClass::Budget,
+            e.budget.clone().unwrap_or_else(|| format!("{} used its budget up", e.phase)),
             false,
         )),
         Stopped::LogLimit => Verdict::Failed(failure(
@@ -293,6 +303,12 @@ fn by_code(e: &Evidence, code: i32) -> Failure {
                 let ours =
                     matches!(err.class, Some(FailureClass::Timeout | FailureClass::Cancelled));
                 match err.class {
+                    // The agent was told what is left and kept to it: which budget that was, and
+                    // what was spent of it, is known here.
+                    Some(FailureClass::Budget) => {
+                        let told = e.budget.clone().unwrap_or_else(|| err.message.clone());
+                        failure(e, FailureClass::Budget, told, false)
+                    }
                     Some(finer) if finer != class && !ours && !matches!(code, 130 | 143) => {
                         failure(e, finer, err.message.clone(), err.retryable)
                     }
@@ -372,6 +388,7 @@ mod tests {
             error: None,
             our_codes: true,
             coded: false,
+            budget: None,
             log_tail: vec![],
             wall_ms: 60_000,
             silence_ms: 30_000,

@@ -136,6 +136,13 @@ impl Project {
         self.setting(self.config.agent_command.as_ref(), "agent_command")
     }
 
+    /// What the agents of one run may cost by the scripts' own account, in US dollars.
+    #[must_use]
+    pub fn agent_budget_usd(&self) -> Option<f64> {
+        let own = self.config.agent_budget_usd.map(|usd| usd.to_string());
+        self.setting(own.as_ref(), "agent_budget_usd")?.parse().ok()
+    }
+
     /// The forge.
     #[must_use]
     pub fn forge(&self) -> String {

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::account::{self, Payer};
+use super::budget::{Budget, Whose};
 use super::ctx::{Ctx, Unserved};
 use super::error::RunsError;
 use super::project::Project;
@@ -32,7 +34,11 @@ pub(super) async fn get(ctx: &Ctx, scope: &Scope, adw_id: &str) -> Result<RunVie
     let attempts = sql::attempts(ctx.db(), adw_id).await?;
     let position =
         if row.status() == RunStatus::Queued { position(ctx, scope, &row).await? } else { None };
-    Ok(view(ctx, &row, &attempts, position))
+    let budgets = account::budgets(ctx, Payer::of(&row)).await?;
+    // What all projects together spend in a day is not for who is bound to some of them.
+    let theirs = |budget: &&Budget| *scope == Scope::All || budget.whose != Whose::Day;
+    let budgets = budgets.iter().filter(theirs).map(Budget::view).collect();
+    Ok(RunView { budgets, ..view(ctx, &row, &attempts, position) })
 }
 
 /// Its place among the waiting runs that exist for the scope.
@@ -89,6 +95,7 @@ fn view(ctx: &Ctx, row: &RunRow, attempts: &[AttemptRow], queue_position: Option
         plan_file: row.plan_file.clone(),
         pr_url: row.pr_url.clone(),
         usage: usage_of("total"),
+        budgets: vec![],
         failure: row.failure(),
         state,
         state_age_ms: row.state_at.map(|at| ctx.now().since_ms(Millis(at)).max(0)),

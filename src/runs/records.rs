@@ -99,6 +99,8 @@ pub enum StopReason {
     LogLimit,
     /// A signal to the monitor.
     Signal,
+    /// A budget is used up.
+    Budget,
 }
 
 #[derive(Serialize, Deserialize)]

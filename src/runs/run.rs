@@ -11,6 +11,7 @@
 //!    │           └─────┬─────┘
 //!    ▼                 ▼
 //! cancelled ◄────── stopping ──► cancelled | completed? no: an asked-for stop wins
+//!                      └──► failed, where a budget asked for it (or what was done meanwhile)
 //! (any end) ──resume──► queued
 //! ```
 
@@ -47,6 +48,8 @@ pub struct RunFacts {
     pub attempts: Vec<AttemptFacts>,
     /// A stop was asked for.
     pub stop_requested: bool,
+    /// The stop is because a budget is used up; the failure that the run then ends with.
+    pub budget_stop: Option<Failure>,
 }
 
 /// How often and how soon a failed phase is tried again.
@@ -150,7 +153,10 @@ pub fn next(facts: &RunFacts, now: Millis, retry: &RetryPolicy) -> Next {
         };
     }
     if facts.stop_requested || facts.status == RunStatus::Stopping {
-        return Next::Finish(cancelled(facts));
+        return Next::Finish(match &facts.budget_stop {
+            Some(failure) => out_of_budget(facts, failure),
+            None => cancelled(facts),
+        });
     }
     if facts.status == RunStatus::Starting {
         return Next::Prepare;
@@ -216,6 +222,23 @@ pub fn class_can_heal(class: FailureClass) -> bool {
     )
 }
 
+/// The end of a run whose budget is used up. What it got done before the stop reached it was paid
+/// for: where nothing is left to do, it is done.
+fn out_of_budget(facts: &RunFacts, failure: &Failure) -> End {
+    let done = |a: &Option<&AttemptFacts>| a.is_some_and(|a| a.status == RunStatus::Completed);
+    match facts.todo.iter().map(|phase| facts.last_attempt(phase)).find(|a| !done(a)) {
+        None => End { status: RunStatus::Completed, failure: None },
+        Some(Some(last)) if last.status == RunStatus::Skipped => {
+            End { status: RunStatus::Skipped, failure: last.failure.clone() }
+        }
+        Some(_) => {
+            let phase = facts.current_phase().map(str::to_owned);
+            let failure = Failure { phase, ..failure.clone() };
+            End { status: RunStatus::Failed, failure: Some(failure) }
+        }
+    }
+}
+
 fn cancelled(facts: &RunFacts) -> End {
     let told = facts
         .attempts
@@ -243,7 +266,8 @@ pub fn may_move(from: RunStatus, to: RunStatus) -> bool {
         (Queued, Starting | Cancelled)
         | (Starting, Running | Stopping | Failed)
         | (Running, Stopping | Completed | Failed | Skipped | TimedOut | Lost | Cancelled)
-        | (Stopping, Cancelled) => true,
+        // The others are ends of a stop that a budget asked for.
+        | (Stopping, Cancelled | Failed | Completed | Skipped) => true,
         // A resume begins a new life.
         (ended, Queued) => ended.is_terminal(),
         _ => false,
@@ -299,6 +323,7 @@ mod tests {
             floors: BTreeMap::new(),
             attempts: vec![],
             stop_requested: false,
+            budget_stop: None,
         }
     }
 
@@ -403,6 +428,48 @@ mod tests {
         ));
     }
 
+    fn out_of_money() -> Failure {
+        Failure {
+            class: FailureClass::Budget,
+            message: "spent".into(),
+            retryable: false,
+            phase: None,
+            log_tail: vec![],
+        }
+    }
+
+    #[test]
+    fn a_used_up_budget_ends_the_tree_first_and_then_the_run_as_failed() {
+        let mut f = facts(RunStatus::Stopping);
+        f.stop_requested = true;
+        f.budget_stop = Some(out_of_money());
+        f.attempts.push(attempt("plan", 1, RunStatus::Running, false));
+        let stop = Next::Attend { phase: "plan".into(), attempt: 1, stop: true };
+        assert_eq!(next(&f, NOW, &RETRY), stop);
+        f.attempts[0] = attempt("plan", 1, RunStatus::Failed, true);
+        let Next::Finish(end) = next(&f, NOW, &RETRY) else { panic!("it ends") };
+        let failure = end.failure.unwrap();
+        assert_eq!((end.status, failure.class), (RunStatus::Failed, FailureClass::Budget));
+        assert_eq!(failure.phase.as_deref(), Some("plan"));
+        // With more money it goes on where it was.
+        f.status = RunStatus::Failed;
+        let asked = f.todo.clone();
+        assert_eq!(plan_resume(&asked, &f, None).unwrap().todo, asked);
+    }
+
+    #[test]
+    fn what_was_done_before_the_budgets_stop_came_is_done() {
+        let mut f = facts(RunStatus::Stopping);
+        f.budget_stop = Some(out_of_money());
+        f.attempts = ["plan", "build"].map(|p| attempt(p, 1, RunStatus::Completed, false)).to_vec();
+        assert!(matches!(next(&f, NOW, &RETRY), Next::Finish(e) if e.status == RunStatus::Failed));
+        f.attempts.push(attempt("review", 1, RunStatus::Completed, false));
+        let done = End { status: RunStatus::Completed, failure: None };
+        assert_eq!(next(&f, NOW, &RETRY), Next::Finish(done));
+        f.attempts = vec![attempt("plan", 1, RunStatus::Skipped, false)];
+        assert!(matches!(next(&f, NOW, &RETRY), Next::Finish(e) if e.status == RunStatus::Skipped));
+    }
+
     #[test]
     fn a_skipped_plan_ends_the_run_skipped() {
         let mut f = facts(RunStatus::Running);
@@ -460,6 +527,7 @@ mod tests {
     fn play(
         verdicts: &[(RunStatus, bool)],
         stop_at: Option<usize>,
+        broke: bool,
     ) -> (Vec<(String, i64)>, RunStatus) {
         let mut f = facts(RunStatus::Starting);
         let (mut begun, mut now, mut given) = (vec![], NOW, 0);
@@ -467,6 +535,7 @@ mod tests {
             if stop_at == Some(step) && may_move(f.status, RunStatus::Stopping) {
                 f.stop_requested = true;
                 f.status = RunStatus::Stopping;
+                f.budget_stop = broke.then(out_of_money);
             }
             match next(&f, now, &RETRY) {
                 Next::Rest => break,
@@ -477,7 +546,7 @@ mod tests {
                     f.attempts.push(attempt(&phase, n, RunStatus::Starting, false));
                 }
                 Next::Attend { phase, attempt: n, stop } => {
-                    let (status, retryable) = if stop {
+                    let (status, retryable) = if stop && !broke {
                         (RunStatus::Cancelled, false)
                     } else {
                         verdicts.get(given).copied().unwrap_or((RunStatus::Completed, false))
@@ -510,8 +579,9 @@ mod tests {
                 (prop_oneof![Just(RunStatus::Completed), Just(RunStatus::Failed), Just(RunStatus::Lost),
                              Just(RunStatus::TimedOut), Just(RunStatus::Skipped), Just(RunStatus::Cancelled)], any::<bool>()), 0..12),
             stop_at in proptest::option::of(0usize..20),
+            broke in any::<bool>(),
         ) {
-            let (begun, status) = play(&verdicts, stop_at);
+            let (begun, status) = play(&verdicts, stop_at, broke);
             prop_assert!(status.is_terminal());
             let mut unique = begun.clone();
             unique.sort();

@@ -22,10 +22,10 @@ pub async fn insert_run(tx: &mut Tx, r: &RunRow) -> Result<(), DbError> {
          skip_cleanup, triggered_by, transport, request_id, user_id, created_at, queued_at, \
          started_at, ended_at, retry_at, issue_title, issue_class, branch, base_branch, \
          base_commit, worktree_path, worktree, plan_file, pr_url, failure, run_usage, \
-         cost_usd, state, state_at, state_problem) \
+         cost_usd, state, state_at, state_problem, budget_stop) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
          $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, \
-         $35, $36, $37, $38, $39, $40, $41, $42)",
+         $35, $36, $37, $38, $39, $40, $41, $42, $43)",
         args![
             &r.adw_id,
             r.seq,
@@ -69,6 +69,7 @@ pub async fn insert_run(tx: &mut Tx, r: &RunRow) -> Result<(), DbError> {
             &r.state,
             r.state_at,
             &r.state_problem,
+            &r.budget_stop,
         ],
     )
     .await
@@ -474,7 +475,8 @@ pub async fn requeue(
         .exec(
             "UPDATE runs SET status = 'queued', active = TRUE, stop_requested = FALSE, \
              phases = $3, todo = $4, floors = $5, model = COALESCE($6, model), queued_at = $7, \
-             ended_at = NULL, failure = NULL, retry_at = NULL, revision = revision + 1, \
+             ended_at = NULL, failure = NULL, retry_at = NULL, budget_stop = NULL, \
+             revision = revision + 1, \
              worktree = CASE WHEN worktree = 'removed' THEN NULL ELSE worktree END \
              WHERE adw_id = $1 AND status = $2 AND origin = 'daemon'",
             args![adw_id, from.as_str(), &q.phases, &q.todo, &q.floors, &q.model, now],

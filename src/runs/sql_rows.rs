@@ -53,6 +53,7 @@ crate::row! {
         pub state: Option<String>,
         pub state_at: Option<i64>,
         pub state_problem: Option<String>,
+        pub budget_stop: Option<String>,
     }
 }
 
@@ -81,6 +82,12 @@ impl RunRow {
         self.failure.as_deref().and_then(|f| serde_json::from_str(f).ok())
     }
 
+    /// The failure with which it ends because a budget is used up.
+    #[must_use]
+    pub fn budget_stop(&self) -> Option<Failure> {
+        self.budget_stop.as_deref().and_then(|f| serde_json::from_str(f).ok())
+    }
+
     /// The facts of the state machine.
     #[must_use]
     pub fn facts(&self, attempts: &[AttemptRow]) -> RunFacts {
@@ -90,6 +97,7 @@ impl RunRow {
             floors: serde_json::from_str::<BTreeMap<String, i64>>(&self.floors).unwrap_or_default(),
             attempts: attempts.iter().map(AttemptRow::facts).collect(),
             stop_requested: self.stop_requested,
+            budget_stop: self.budget_stop(),
         }
     }
 }

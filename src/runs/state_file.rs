@@ -174,6 +174,7 @@ impl AdwState {
                 .and_then(Value::as_f64)
                 .filter(|c| c.is_finite())
                 .unwrap_or(0.0),
+            ..Usage::default()
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::account::{self, Payer};
 use super::ctx::Ctx;
 use super::error::RunsError;
 use super::sql::{self, Requeue, RunRow};
@@ -119,6 +120,7 @@ pub(super) async fn requeue(
     plan: &Requeue,
     key: Option<(String, &'static str, String)>,
 ) -> Result<(), RunsError> {
+    account::refuse_if_used_up(ctx, Payer::of(row)).await?;
     let taken = |e: crate::db::DbError| {
         if e.is_unique() {
             return RunsError::Conflict {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::account::{self, Payer};
 use super::ctx::Ctx;
 use super::error::RunsError;
 use super::project::Project;
@@ -145,6 +146,8 @@ async fn accept(
         if let Some(id) = &valid.adw_id {
             free_id(ctx, valid, id).await?;
         }
+        let (project, user) = (valid.project.name.as_str(), caller.user_id.as_str());
+        account::refuse_if_used_up(ctx, Payer { adw_id: "", project, user }).await?;
         match store(ctx, caller, valid, tool).await {
             Ok(adw_id) => {
                 note(ctx, caller, &valid.project, &valid.issue, &adw_id, tool);
@@ -284,6 +287,7 @@ impl RunRow {
             state: None,
             state_at: None,
             state_problem: None,
+            budget_stop: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use super::view_usage::{BudgetView, Usage, UsageBy, UsageLine, UsagePage, UsageRequest};
 use crate::auth::Scope;
 
 /// Where a run stands. The wire also knows `pending`: the answer to a trigger.
@@ -119,11 +120,13 @@ pub enum FailureClass {
     Lost,
     /// A defect of the daemon or of the scripts.
     Internal,
+    /// What may be spent is spent.
+    Budget,
 }
 
 impl FailureClass {
     /// All classes.
-    pub const ALL: [FailureClass; 10] = [
+    pub const ALL: [FailureClass; 11] = [
         FailureClass::Preflight,
         FailureClass::Environment,
         FailureClass::Agent,
@@ -134,6 +137,7 @@ impl FailureClass {
         FailureClass::Cancelled,
         FailureClass::Lost,
         FailureClass::Internal,
+        FailureClass::Budget,
     ];
 
     /// The word used in the database and on the wire.
@@ -150,6 +154,7 @@ impl FailureClass {
             FailureClass::Cancelled => "cancelled",
             FailureClass::Lost => "lost",
             FailureClass::Internal => "internal",
+            FailureClass::Budget => "budget",
         }
     }
 
@@ -175,23 +180,6 @@ pub struct Failure {
     /// The last lines of the phase's log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log_tail: Vec<String>,
-}
-
-/// What the agents used, from their own accounting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Usage {
-    /// Agent calls made.
-    pub agent_calls: i64,
-    /// Input tokens.
-    pub input_tokens: i64,
-    /// Output tokens.
-    pub output_tokens: i64,
-    /// Tokens read from the provider's cache.
-    pub cache_read_tokens: i64,
-    /// Tokens written to the provider's cache.
-    pub cache_creation_tokens: i64,
-    /// Cost in US dollars.
-    pub cost_usd: f64,
 }
 
 /// One attempt of a phase.
@@ -309,6 +297,9 @@ pub struct RunView {
     /// Sum over the phases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// The budgets that hold for it, with what is left; empty where none does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<BudgetView>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,

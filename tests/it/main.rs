@@ -4,6 +4,7 @@ mod access_matrix;
 mod access_scope;
 mod access_support;
 mod access_toolsets;
+mod budget_runs;
 mod cli_content;
 mod cli_daemon;
 mod cli_settings;

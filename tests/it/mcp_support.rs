@@ -381,6 +381,7 @@ async fn slice(
     config.trigger_timeout_ms = 50;
     config.projects = served;
     let deps = RunsDeps {
+        own_budgets: Arc::new(adwd::runs::NoOwnBudgets),
         config: Arc::new(config),
         db: db.clone(),
         clock: Arc::new(SystemClock),

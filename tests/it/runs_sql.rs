@@ -7,6 +7,7 @@ mod lives;
 mod lockstep;
 mod schema;
 mod scope;
+mod spending;
 mod stored;
 mod watched;
 
@@ -71,6 +72,7 @@ fn queued(adw_id: &str, seq: i64) -> RunRow {
         state: None,
         state_at: None,
         state_problem: None,
+        budget_stop: None,
     }
 }
 

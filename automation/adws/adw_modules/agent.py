@@ -47,6 +47,7 @@ class Reply:
     denials: list[str] = field(default_factory=list)
     session: str = ""
     error: str = ""
+    out_of_budget: bool = False
 
 
 class Dialect(Protocol):
@@ -62,7 +63,10 @@ class Dialect(Protocol):
 
 
 class CommandDialect:
-    """Any program: prompt on stdin, reply on stdout, perhaps a last line `{"usage": {…}}`."""
+    """Any program: prompt on stdin, reply on stdout, perhaps with lines `{"usage": {…}}`.
+
+    Each tells all that the call has used so far, so the last one counts; none is part of the reply.
+    """
 
     name = "command"
 
@@ -81,17 +85,28 @@ class CommandDialect:
 
     def read(self, raw: str) -> Reply:
         """Take stdout as the reply."""
-        body = raw.rstrip()
-        head, _, last = body.rpartition("\n")
-        if last.startswith("{") and '"usage"' in last:
-            try:
-                value = json.loads(last)
-            except ValueError:
-                value = None
-            if isinstance(value, dict) and isinstance(value.get("usage"), dict):
-                usage = value["usage"]
-                return Reply(head, numbers(usage), cost_usd=cost(usage.get("cost_usd")))
-        return Reply(body)
+        lines, usage = [], None
+        body = raw.rstrip().split("\n")
+        for number, line in enumerate(body, 1):
+            told = _told_usage(line, last=number == len(body))
+            if told is None:
+                lines.append(line)
+            else:
+                usage = told
+        text = "\n".join(lines)
+        return Reply(text) if usage is None else Reply(text, numbers(usage), cost_usd=cost(usage.get("cost_usd")))
+
+
+def _told_usage(line: str, *, last: bool) -> dict[str, Any] | None:
+    """Return the usage of a line that holds nothing else; the last one may."""
+    if not line.startswith("{") or '"usage"' not in line:
+        return None
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    usage = value.get("usage") if isinstance(value, dict) and (last or len(value) == 1) else None
+    return usage if isinstance(usage, dict) else None
 
 
 def numbers(usage: dict[str, Any]) -> dict[str, int]:
@@ -166,7 +181,7 @@ def _remaining(run: "Run") -> float | None:
     left = budget - _spent(run)
     if left <= 0:
         message = f"the run's agent budget of {budget:.2f} USD is spent; raise ADW_AGENT_BUDGET_USD"
-        raise AdwError(AGENT_FAILED, "agent", message)
+        raise AdwError(AGENT_FAILED, "budget", message)
     return left
 
 
@@ -259,6 +274,8 @@ def _verdict(run: "Run", name: str, ended: "TreeResult", reply: Reply, folder: s
     if not cause or (ended.code != 0 and cause.startswith("no result")):
         cause = " ".join([cause, markers.one_line(tail(os.path.join(folder, "stderr.log"), 600))]).strip()
     message = f"the agent {name} failed ({code}): {markers.one_line(cause)[:800] or 'it said nothing'}"
+    if reply.out_of_budget:
+        return AdwError(AGENT_FAILED, "budget", message)
     low = message.lower()
     return AdwError(AGENT_FAILED, "agent", message, retryable=not any(word in low for word in _PERMANENT))
 

@@ -59,6 +59,7 @@ class ClaudeDialect:
             session=str(result.get("session_id") or ""),
         )
         subtype = str(result.get("subtype") or "")
+        reply.out_of_budget = subtype == "error_max_budget_usd"
         if result.get("is_error") is True or subtype.startswith("error"):
             errors = result.get("errors")
             more = "; ".join(str(e) for e in errors) if isinstance(errors, list) else ""

@@ -156,6 +156,16 @@ def test_streams_of_codex() -> None:
 def test_command_usage_line() -> None:
     reply = CommandDialect().read('hello\n{"usage": {"input_tokens": 3, "cost_usd": 0.5}}\n')
     assert (reply.text, reply.usage, reply.cost_usd) == ("hello", {"input_tokens": 3}, 0.5)
+    as_it_goes = 'a\n{"usage": {"cost_usd": 0.1}}\n{"x": 1}\n{"usage": {"cost_usd": 0.2}}\nb'
+    reply = CommandDialect().read(as_it_goes)
+    assert (reply.text, reply.cost_usd) == ('a\n{"x": 1}\nb', 0.2)
+
+
+def test_claude_that_kept_to_its_budget() -> None:
+    line = '{"type":"result","subtype":"error_max_budget_usd","is_error":true,"total_cost_usd":0.3}'
+    reply = ClaudeDialect().read(line)
+    assert reply.out_of_budget
+    assert "error_max_budget_usd" in reply.error
 
 
 @pytest.mark.parametrize(
@@ -228,6 +238,7 @@ def test_budget(project: Project) -> None:
     done = project.build("7", "r1", **env, ADW_AGENT_BUDGET_USD="1")
     assert done.code == 20
     assert "budget of 1.00 USD is spent" in done.out
+    assert project.state("r1")["error"]["class"] == "budget"
 
 
 def test_an_older_claude_without_the_budget_option(project: Project) -> None:

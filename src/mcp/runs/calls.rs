@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::resources::RunUri;
 use super::table::{AddedProject, Projects, RemovedProject, Waited};
 use super::{tasks, wait};
+use crate::auth::{Scope, Tier};
 use crate::ids::RunId;
 use crate::mcp::args::Args;
 use crate::mcp::bounds::{WAIT_DEFAULT_S, WAIT_MAX_S};
@@ -21,7 +22,9 @@ use crate::mcp::error::{ToolError, pretty};
 use crate::mcp::resources::JSON;
 use crate::mcp::server::AdwServer;
 use crate::mcp::tools::{Answer, ToolDef, answer, success};
-use crate::runs::{ListFilter, LogQuery, RunStatus, RunView, TriggerRequest, Triggered};
+use crate::runs::{
+    ListFilter, LogQuery, RunStatus, RunView, TriggerRequest, Triggered, UsageBy, UsageRequest,
+};
 
 /// One call of a tool that exists and that the caller may use.
 pub async fn call(
@@ -42,6 +45,7 @@ pub async fn call(
         "wait_adw_workflow" => call.wait().await,
         "cancel_adw_workflow" => call.cancel().await,
         "resume_adw_workflow" => call.resume().await,
+        "get_usage" => call.usage().await,
         "list_adw_projects" => call.projects().await,
         "add_adw_project" => call.add_project().await,
         "remove_adw_project" => call.remove_project().await,
@@ -182,6 +186,27 @@ impl Call<'_> {
         let from = self.args.text("from_phase");
         let id = self.args.needed("adw_id");
         run_answer(self.server.runs().resume(&caller, &id, from.as_deref()).await?)
+    }
+
+    async fn usage(&self) -> Answer {
+        let principal = self.server.principal();
+        let request = UsageRequest {
+            by: self.args.text("by").and_then(|w| UsageBy::parse(&w)).unwrap_or_default(),
+            since_ms: self.args.int("since"),
+            until_ms: self.args.int("until"),
+            project: self.args.text("project"),
+            user: self.args.text("user"),
+            adw_id: self.args.text("adw_id"),
+            limit: self.args.count("limit"),
+            cursor: self.args.text("cursor"),
+            viewer: principal.user_id.clone(),
+            everything: principal.tier >= Tier::Admin && principal.scope == Scope::All,
+            projects: match &principal.scope {
+                Scope::All => None,
+                Scope::Projects(names) => Some(names.as_ref().clone()),
+            },
+        };
+        answer(&self.server.runs().usage(&request).await?)
     }
 
     async fn projects(&self) -> Answer {

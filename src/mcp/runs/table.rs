@@ -10,7 +10,7 @@ use crate::mcp::args::{Field, Kind, may, need};
 use crate::mcp::bounds::WAIT_MAX_S;
 use crate::mcp::schema;
 use crate::mcp::tools::{Effect, Family, ToolDef};
-use crate::runs::{LogPage, ProjectView, RunPage, RunView, Triggered};
+use crate::runs::{LogPage, ProjectView, RunPage, RunView, Triggered, UsagePage};
 
 /// Words of `status_filter`: the statuses and `pending`, which means queued or starting, as in
 /// the answer to a trigger.
@@ -242,6 +242,33 @@ pub static TOOLS: &[ToolDef] = &[
         family: Family::Runs,
         action: Action::Steer,
         answer: schema::answer::<RunView>,
+    },
+    ToolDef {
+        name: "get_usage",
+        title: "Show what was spent",
+        about: "What agents spent, in US dollars and tokens, by their own account: a line for each \
+                run, project, user or day, with its budget and what is left of it. Below the admin \
+                tier only what the caller itself spent and what the projects it sees did. Days are \
+                counted whole.",
+        fields: &[
+            may(
+                "by",
+                Kind::Word(&["run", "project", "user", "day"]),
+                "Lines for each; project by default.",
+            ),
+            may("since", Kind::Moment, "From its day on: RFC 3339, or milliseconds since 1970."),
+            may("until", Kind::Moment, "Up to its day."),
+            may("project", Kind::Text, "Only this project."),
+            may("user", Kind::Text, "Only this user, such as \"key:3f9a1c2e\"."),
+            may("adw_id", Kind::Id, "Only this run."),
+            may("limit", Kind::Int(1, 100), "Lines on a page; 50 by default."),
+            may("cursor", Kind::Text, "The next_cursor of an earlier page."),
+        ],
+        aliases: &[],
+        effect: Effect::Reads,
+        family: Family::Runs,
+        action: Action::Read,
+        answer: schema::answer::<UsagePage>,
     },
     ToolDef {
         name: "list_adw_projects",

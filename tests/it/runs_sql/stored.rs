@@ -57,6 +57,7 @@ fn full(adw_id: &str, seq: i64) -> RunRow {
         state: some("{\"adw_id\":\"r1\"}"),
         state_at: Some(i64::MAX),
         state_problem: some("torn"),
+        budget_stop: some("{}"),
         ..queued(adw_id, seq)
     }
 }
@@ -366,6 +367,7 @@ async fn a_foreign_run_is_described_anew_from_its_files(s: Scratch) {
         started_at: first.started_at,
         retry_at: None,
         failure: None,
+        budget_stop: None,
         ..seen.clone()
     };
     assert_eq!(the(&s.db, "x1").await, expected);

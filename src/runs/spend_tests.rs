@@ -1,0 +1,171 @@
+//! Tests of the accounts of agents.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const PRICES: Prices = Prices { input: 3.0, output: 15.0 };
+
+fn account(lines: &[&str]) -> Account {
+    let mut account = Account::default();
+    lines.iter().for_each(|line| account.take(line.as_bytes()));
+    account
+}
+
+fn spent(lines: &[&str]) -> Spent {
+    account(lines).spent(false, &PRICES)
+}
+
+const MESSAGE: &str = r#"{"type":"assistant","message":{"id":"m1","usage":{"input_tokens":10,"cache_creation_input_tokens":1000,"cache_read_input_tokens":5000,"output_tokens":1}}}"#;
+const MESSAGE_GROWN: &str = r#"{"type":"assistant","message":{"id":"m1","usage":{"input_tokens":10,"cache_creation_input_tokens":1000,"cache_read_input_tokens":5000,"output_tokens":200}}}"#;
+const SECOND: &str =
+    r#"{"type":"assistant","message":{"id":"m2","usage":{"input_tokens":5,"output_tokens":40}}}"#;
+const RESULT: &str = r#"{"type":"result","total_cost_usd":0.25,"usage":{"input_tokens":15,"cache_creation_input_tokens":1000,"cache_read_input_tokens":5000,"output_tokens":300}}"#;
+
+#[test]
+fn claude_is_estimated_by_its_messages_until_it_says_what_it_cost() {
+    let so_far = spent(&["{\"type\":\"system\"}", MESSAGE, MESSAGE_GROWN, MESSAGE, SECOND]);
+    assert_eq!((so_far.input_tokens, so_far.output_tokens), (15, 240), "a message counts once");
+    assert_eq!((so_far.cache_creation_tokens, so_far.cache_read_tokens), (1_000, 5_000));
+    assert_eq!(so_far.tokens(), 15 + 1_000 + 240, "what is read from the cache does not count");
+    // 15 × 3 + 1000 × 3.75 + 5000 × 0.3 + 240 × 15 millionths.
+    assert_eq!((so_far.usd_micro, so_far.estimated_micro), (8_895, 8_895));
+    assert_eq!(so_far.cut_calls, 1, "cut off here, it would be a lower bound");
+
+    let said = spent(&[MESSAGE_GROWN, SECOND, RESULT]);
+    assert_eq!((said.usd_micro, said.estimated_micro, said.cut_calls), (250_000, 0, 0));
+    assert_eq!(said.output_tokens, 300);
+}
+
+#[test]
+fn codex_says_tokens_for_each_turn_and_no_cost() {
+    let turn = r#"{"type":"turn.completed","usage":{"input_tokens":100,"cached_input_tokens":60,"output_tokens":7}}"#;
+    let one = spent(&[turn]);
+    assert_eq!((one.input_tokens, one.cache_read_tokens, one.output_tokens), (40, 60, 7));
+    assert_eq!(one.usd_micro, one.estimated_micro);
+    assert_eq!(one.cut_calls, 0);
+    assert_eq!(spent(&[turn, turn]).output_tokens, 14);
+}
+
+#[test]
+fn a_command_says_all_so_far_as_often_as_it_likes() {
+    let first = r#"{"usage": {"cost_usd": 0.5, "input_tokens": 10}}"#;
+    let second = r#"{"usage": {"cost_usd": 0.75, "input_tokens": 30, "cache_read_tokens": 3}}"#;
+    let account = account(&["working", first, "more", second]);
+    let open = account.spent(false, &PRICES);
+    assert_eq!((open.usd_micro, open.input_tokens, open.cache_read_tokens), (750_000, 30, 3));
+    assert_eq!((open.estimated_micro, open.cut_calls), (0, 1));
+    assert_eq!(account.spent(true, &PRICES).cut_calls, 0, "somebody recorded its end");
+}
+
+#[test]
+fn what_is_no_figure_counts_nothing() {
+    for line in [
+        "",
+        "{",
+        r#"{"usage":3}"#,
+        r#"{"usage":{"input_tokens":-5,"output_tokens":"x","cost_usd":-1}}"#,
+        r#"{"usage":{"input_tokens":1e300,"cost_usd":1e9}}"#,
+        r#"{"type":"user","message":{"usage":{"input_tokens":5}}}"#,
+        r#"{"type":"assistant","usage":{"input_tokens":5}}"#,
+        r#"["usage"]"#,
+    ] {
+        let none = spent(&[line]);
+        assert_eq!((none.tokens(), none.usd_micro), (0, 0), "{line}");
+    }
+    assert_eq!(micros(f64::NAN), 0);
+    assert_eq!(micros(-1.0), 0);
+}
+
+#[test]
+fn the_scripts_own_account_is_a_floor() {
+    let seen = Spent { usd_micro: 100, input_tokens: 5, ..Spent::default() };
+    let told = Usage { cost_usd: 1.0, input_tokens: 3, ..Usage::default() };
+    let both = seen.at_least(&told);
+    assert_eq!((both.usd_micro, both.input_tokens), (1_000_000, 5));
+}
+
+fn any_spent() -> impl Strategy<Value = Spent> {
+    let n = 0..1_000_000_i64;
+    (n.clone(), n.clone(), n.clone(), n.clone(), n.clone(), 0..=100_i64).prop_map(
+        |(calls, input, output, cached, usd, share)| Spent {
+            agent_calls: calls % 50,
+            cut_calls: 0,
+            input_tokens: input,
+            output_tokens: output,
+            cache_read_tokens: cached,
+            cache_creation_tokens: cached / 2,
+            usd_micro: usd,
+            estimated_micro: usd * share / 100,
+        },
+    )
+}
+
+/// The rows of a run: one for each attempt and day.
+fn sum(rows: &[Spent]) -> Spent {
+    rows.iter().fold(Spent::default(), |sum, row| sum.plus(row))
+}
+
+proptest! {
+    /// However often and wherever a look is stored, what is stored is what was seen: nothing is
+    /// counted twice over restarts, retries and midnights, and nothing is lost.
+    #[test]
+    fn looks_that_grow_are_stored_exactly_once(
+        steps in proptest::collection::vec((any_spent(), 0_usize..4, any::<bool>()), 1..12),
+    ) {
+        let mut rows = [Spent::default(); 4];
+        let mut seen = Spent::default();
+        let mut row = 0;
+        for (more, next, twice) in steps {
+            row = row.max(next);
+            // Without estimates: figures that agents said.
+            seen = seen.plus(&Spent { estimated_micro: 0, ..more });
+            for _ in 0..=usize::from(twice) {
+                rows[row] = settle(&sum(&rows), &rows[row], &seen);
+            }
+            prop_assert_eq!(sum(&rows), seen);
+        }
+    }
+
+    /// An estimate gives way to what the agent says, up or down, within its attempt.
+    #[test]
+    fn the_last_word_replaces_the_estimate(before in any_spent(), guess in any_spent(), word in any_spent()) {
+        let before = Spent { estimated_micro: 0, ..before };
+        let guessed = before.plus(&Spent { estimated_micro: guess.usd_micro, ..guess });
+        let mut rows = [before, Spent::default()];
+        rows[1] = settle(&sum(&rows), &rows[1], &guessed);
+        prop_assert_eq!(sum(&rows), guessed);
+        let said = before.plus(&Spent { estimated_micro: 0, ..word });
+        rows[1] = settle(&sum(&rows), &rows[1], &said);
+        prop_assert_eq!(sum(&rows).usd_micro, said.usd_micro);
+        prop_assert_eq!(sum(&rows).estimated_micro, 0);
+        prop_assert_eq!(rows[0], before);
+    }
+
+    /// Streams that vanish, shrink or lie take nothing back of what was said, and no figure is ever
+    /// negative.
+    #[test]
+    fn what_was_said_stays(looks in proptest::collection::vec((any_spent(), 0_usize..3), 1..12)) {
+        let mut rows = [Spent::default(); 3];
+        for (seen, row) in looks {
+            let before = sum(&rows);
+            rows[row] = settle(&before, &rows[row], &seen);
+            let after = sum(&rows);
+            prop_assert!(after.tokens() >= before.tokens());
+            prop_assert!(after.usd_micro >= before.usd_micro - before.estimated_micro);
+            for row in rows {
+                prop_assert!(row.usd_micro >= 0 && row.estimated_micro >= 0);
+                prop_assert!(row.estimated_micro <= row.usd_micro);
+            }
+        }
+    }
+
+    #[test]
+    fn any_line_is_taken(line in proptest::collection::vec(any::<u8>(), 0..80), json in "\\{\"(type|usage)\":[\\{\\}\"a-z_:0-9,.]{0,40}\\}") {
+        let mut account = Account::default();
+        account.take(&line);
+        account.take(json.as_bytes());
+        let spent = account.spent(false, &PRICES);
+        prop_assert!(spent.usd_micro >= 0 && spent.tokens() >= 0);
+    }
+}
