@@ -30,11 +30,13 @@ use crate::db::Db;
 use crate::ids::OsRng;
 use crate::lock::InstanceLock;
 use crate::mcp::McpDeps;
+use crate::outside::{Outside, OutsideDeps};
 use crate::runs::{Runs, RunsDeps};
 use crate::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use crate::telemetry::{self, TelemetryConfig};
 use crate::writing::{Writing, WritingDeps};
 
+pub use host::recorded as recorded_host;
 pub use listen::{recorded_http, recorded_socket};
 
 /// What is still under way gets this long after the endpoints have ended, then it is cut off.
@@ -117,6 +119,7 @@ struct Daemon {
     runs: Runs,
     supervisor: JoinHandle<()>,
     sweeper: JoinHandle<()>,
+    outside: JoinHandle<()>,
     endpoints: listen::Endpoints,
     stop: CancellationToken,
 }
@@ -167,7 +170,9 @@ impl Daemon {
             }
         }
         status("reading the content of step workflows");
-        let (steps, sweeper) = open_steps(&config, &db, &changes, host, &automation, &stop).await?;
+        let (steps, sweeper) =
+            open_steps(&config, &db, &changes, host.clone(), &automation, &stop).await?;
+        let (routes, outside) = open_outside(&config, &db, &runs, host, &stop).await?;
         let deps = McpDeps {
             runs: runs.clone(),
             steps,
@@ -177,8 +182,8 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION"),
             clock: Arc::new(SystemClock),
         };
-        let endpoints = listen::Endpoints::open(loaded, deps, &stop).await?;
-        Ok(Daemon { db, runs, supervisor, sweeper, endpoints, stop })
+        let endpoints = listen::Endpoints::open(loaded, deps, routes.router(), &stop).await?;
+        Ok(Daemon { db, runs, supervisor, sweeper, outside, endpoints, stop })
     }
 
     /// Says where it listens: to the service manager, the log, and whoever started it by hand.
@@ -230,6 +235,7 @@ impl Daemon {
         self.endpoints.close(state_dir).await;
         ended("the supervisor of the runs", self.supervisor).await;
         ended("the sweeper of step workflows", self.sweeper).await;
+        ended("the schedules and hooks", self.outside).await;
         self.db.close().await;
     }
 }
@@ -277,6 +283,27 @@ async fn open_steps(
     })
     .await?;
     Ok(opened)
+}
+
+/// What starts runs from outside, and who is told of their end.
+async fn open_outside(
+    config: &Config,
+    db: &Db,
+    runs: &Runs,
+    host: String,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Outside, JoinHandle<()>)> {
+    let opened = Outside::start(OutsideDeps {
+        config: config.outside.clone(),
+        db: db.clone(),
+        runs: runs.clone(),
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(OsRng),
+        host,
+        version: env!("CARGO_PKG_VERSION"),
+        shutdown: stop.clone(),
+    });
+    opened.await.context("cannot listen to the outside")
 }
 
 /// Whether a counter still grows.

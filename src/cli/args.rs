@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+mod outside;
 mod writing;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap_complete::Shell;
 
 use crate::config::Flags;
 
+pub use outside::{Hook, Schedule};
 pub use writing::{Export, ExportFormat, ExportTable, Import, Writing};
 
 const EXIT_CODES: &str = "\
@@ -170,6 +172,26 @@ Examples:
   adwd writing export 7 --format csv --output series-7.csv"
     )]
     Writing(Writing),
+    /// Runs by the clock: when each schedule is next, and what it last did
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  adwd schedule list
+  adwd schedule list --json | jq -r '.schedules[] | [.name, .next[0]] | @tsv'"
+    )]
+    Schedule(Schedule),
+    /// Who is told when runs end: what was delivered, what was given up, trying it out
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  adwd hook list
+  adwd hook test ops              sends a notice of no run
+  adwd hook dead
+  adwd hook retry msg_k3j9x0a1b2c3d4e5f6g7h8i9"
+    )]
+    Hook(Hook),
     /// Remove worktrees of ended runs before their time
     #[command(after_help = "\
 Examples:

@@ -7,6 +7,7 @@
 mod error;
 mod file;
 mod keys;
+mod tables;
 mod types;
 mod value;
 
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigError, Source};
 pub use types::*;
 
-use crate::telemetry::redact;
+use crate::telemetry::{MASK, redact};
 use keys::{KEYS, check_socket};
 use value::{Base, Input};
 
@@ -59,8 +60,8 @@ pub struct Flags {
 /// One value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Its key, as in the file: `http.bind`; `project.NAME`, `profile.NAME` and
-    /// `content.NUMBER` for entries.
+    /// Its key, as in the file: `http.bind`; `project.NAME`, `profile.NAME`, `schedule.NAME`,
+    /// `hook.NAME` and `content.NUMBER` for entries.
     pub key: String,
     /// The value, secrets masked.
     pub value: String,
@@ -137,7 +138,10 @@ impl Draft {
         (key.set)(&mut self.config, input, base).map_err(|problem| ConfigError::Invalid {
             key: key.name.to_owned(),
             source_at: source.clone(),
-            given: redact(&input.shown()).into_owned(),
+            given: match key.name.ends_with("secret") {
+                true => MASK.to_owned(),
+                false => redact(&input.shown()).into_owned(),
+            },
             problem,
         })?;
         self.sources[index] = source;
@@ -193,6 +197,17 @@ impl Draft {
             let value = content.path.display().to_string();
             provenance.push(Setting { key, value, source });
             self.config.contents.push(content);
+        }
+        for (schedule, source) in file.schedules {
+            let (key, cron) = (format!("schedule.{}", schedule.name), &schedule.cron);
+            let value = format!("{} {}", cron.text(), cron.zone_name());
+            provenance.push(Setting { key, value, source });
+            self.config.outside.schedules.push(schedule);
+        }
+        for (hook, source) in file.hooks {
+            let (key, value) = (format!("hook.{}", hook.name), hook.shown_url());
+            provenance.push(Setting { key, value, source });
+            self.config.outside.hooks.push(hook);
         }
         Loaded { config: self.config, provenance }
     }

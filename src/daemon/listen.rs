@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use axum::Router;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -49,11 +50,13 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Opens what the settings ask for. The caller holds the instance lock: only therefore may a
+    /// Opens what the settings ask for. `outside` is not guarded: its routes carry their own proof,
+    /// as a delivery does its signature. The caller holds the instance lock: only therefore may a
     /// socket file that is in the way be taken for a dead daemon's.
     pub async fn open(
         loaded: &Loaded,
         deps: McpDeps,
+        outside: Router,
         stop: &CancellationToken,
     ) -> anyhow::Result<Endpoints> {
         let config = &loaded.config;
@@ -71,6 +74,7 @@ impl Endpoints {
             let settings = HttpConfig { allowed_origins: config.http.allowed_origins.clone() };
             let router = mcp::http_router(deps, settings, stop.clone());
             let router = web::guarded(router, web::Guard::new(config.access.clone()));
+            let router = router.merge(outside);
             tasks.push(tokio::spawn(mcp::serve_http(listener, router, stop.clone())));
         }
         let endpoints = Endpoints { socket, http, tasks };

@@ -59,7 +59,7 @@ mod tests {
         (5, "b66a96bf9152bfa00fd10deddcaee1aaad33adc597741b7474b499d7e749beb2", ""),
         (6, "59a71ecad3298d8ede7474d571ef0163fe0bc8227388ad9d7d0ceb946e3cebc0", ""),
         (7, "1ff3a6adc13d689848bba3a8d8ba828c710867f9d2e0352dbc6a542e84cdbff2", ""),
-        (8, "5389334aae201c5a6892ccadade91650d1a41c63c25e0757b75ba4e59155cd78", ""),
+        (8, "f9c32819ce1c1ecbf3f0cfc838cec82663c2dda73d4d6adb57cc9add00d20074", ""),
     ];
 
     #[test]

@@ -24,6 +24,8 @@ struct Valid {
     phases: Vec<String>,
     priority: i64,
     request: TriggerRequest,
+    /// Whether the answer waits for nothing.
+    at_once: bool,
 }
 
 pub(super) fn invalid(field: &'static str, given: &str, expected: impl Into<String>) -> RunsError {
@@ -91,7 +93,7 @@ fn validate(ctx: &Ctx, request: TriggerRequest) -> Result<Valid, RunsError> {
             project.profile.in_order(list)
         }
     };
-    Ok(Valid { project, issue, adw_id, phases, priority, request })
+    Ok(Valid { project, issue, adw_id, phases, priority, request, at_once: false })
 }
 
 impl Valid {
@@ -105,6 +107,12 @@ impl Valid {
             self.phases
         ])
         .to_string()
+    }
+
+    /// How long the answer waits for what becomes of it.
+    fn patience(&self, ctx: &Ctx) -> Duration {
+        let limit_ms = if self.at_once { 0 } else { ctx.config().trigger_timeout_ms };
+        Duration::from_millis(limit_ms)
     }
 
     /// The request key, kept apart per user.
@@ -123,6 +131,16 @@ pub(super) async fn trigger(
     accept(ctx, caller, &valid, "trigger_adw_workflow").await
 }
 
+/// A whole workflow, answered as soon as it is stored.
+pub(super) async fn enqueue(
+    ctx: &Arc<Ctx>,
+    caller: &Caller,
+    request: TriggerRequest,
+) -> Result<Triggered, RunsError> {
+    let valid = Valid { at_once: true, ..validate(ctx, request)? };
+    accept(ctx, caller, &valid, "trigger_adw_workflow").await
+}
+
 async fn accept(
     ctx: &Arc<Ctx>,
     caller: &Caller,
@@ -132,7 +150,7 @@ async fn accept(
     // Twice at most: a lost race for the key, the issue or the id is seen on the second look.
     for _ in 0..2 {
         if let Some(first) = replay(ctx, caller, valid, tool).await? {
-            return answer(ctx, &first, false).await;
+            return answer_within(ctx, &first, false, valid.patience(ctx)).await;
         }
         if let Some(active) =
             sql::active_run_of_issue(ctx.db(), &valid.project.name, &valid.issue).await?
@@ -148,7 +166,7 @@ async fn accept(
                 ctx.run_changed(&adw_id);
                 ctx.deps.changes.send(crate::changes::Changed::Queue);
                 ctx.wake.notify_one();
-                return answer(ctx, &adw_id, false).await;
+                return answer_within(ctx, &adw_id, false, valid.patience(ctx)).await;
             }
             Err(RunsError::Db(e)) if e.is_unique() => {}
             Err(e) => return Err(e),
@@ -434,9 +452,18 @@ async fn answer(
     adw_id: &str,
     already_running: bool,
 ) -> Result<Triggered, RunsError> {
+    let limit = Duration::from_millis(ctx.config().trigger_timeout_ms);
+    answer_within(ctx, adw_id, already_running, limit).await
+}
+
+async fn answer_within(
+    ctx: &Arc<Ctx>,
+    adw_id: &str,
+    already_running: bool,
+    limit: Duration,
+) -> Result<Triggered, RunsError> {
     let mut changes = ctx.deps.changes.subscribe();
     let begun = Instant::now();
-    let limit = Duration::from_millis(ctx.config().trigger_timeout_ms);
     loop {
         let view = query::get(ctx, adw_id).await?;
         let waits = view.status == RunStatus::Queued
