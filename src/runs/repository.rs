@@ -36,7 +36,8 @@ impl Name {
             None => url.split_once(':').filter(|(host, _)| !host.contains('/'))?,
         };
         let host = host.rsplit('@').next()?.split(':').next()?;
-        Name::parse(&format!("{host}/{}", path.trim_matches('/')))
+        let name = Name::parse(&format!("{host}/{}", path.trim_matches('/')));
+        name.filter(|name| name.host.is_some())
     }
 
     fn is(&self, other: &Name) -> bool {
