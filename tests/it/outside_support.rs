@@ -12,6 +12,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Client as Web;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::sync::watch;
 
 use crate::world::{Daemon, Repo, SOON, World, eventually, quoted};
 
@@ -122,7 +123,7 @@ struct Desk {
     /// Status and `Retry-After` or `Location` of the next answers; 204 after them.
     answers: Mutex<Vec<(u16, Option<(&'static str, String)>)>>,
     /// Whether answers are held back.
-    held: Mutex<bool>,
+    held: watch::Sender<bool>,
 }
 
 /// A receiver of notices on loopback.
@@ -149,7 +150,7 @@ impl Receiver {
 
     /// Holds answers back, or lets them go.
     pub fn hold(&self, held: bool) {
-        *self.desk.held.lock().unwrap() = held;
+        self.desk.held.send_replace(held);
     }
 
     pub fn got(&self) -> Vec<Got> {
@@ -171,10 +172,8 @@ async fn take(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) ->
     let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     let body = String::from_utf8(body.to_vec()).unwrap();
     desk.got.lock().unwrap().push(Got { headers, body });
-    eventually("the receiver may answer", SOON, async || {
-        if *desk.held.lock().unwrap() { Err("held".to_owned()) } else { Ok(()) }
-    })
-    .await;
+    let mut held = desk.held.subscribe();
+    held.wait_for(|held| !held).await.expect("the desk is there");
     let mut answers = desk.answers.lock().unwrap();
     if answers.is_empty() {
         return StatusCode::NO_CONTENT.into_response();
