@@ -187,7 +187,7 @@ impl Cron {
         match ambiguous.offset() {
             AmbiguousOffset::Unambiguous { .. } => add(ambiguous.compatible().ok()),
             AmbiguousOffset::Fold { .. } => {
-                add(ambiguous.clone().earlier().ok());
+                add(ambiguous.earlier().ok());
                 if !self.fixed {
                     add(ambiguous.later().ok());
                 }

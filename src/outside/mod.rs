@@ -106,7 +106,6 @@ impl Outside {
     }
 
     /// The routes for the outside. They carry their own proof and stand outside of the guard.
-    #[must_use]
     pub fn router(&self) -> Router {
         webhook::router(Arc::clone(&self.ctx))
     }

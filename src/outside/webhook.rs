@@ -141,10 +141,10 @@ async fn handle(ctx: &Ctx, delivery: &str, event: &str, digest: &str, asked: Ask
         return (status, answer);
     }
     let text = answer.to_string();
-    match sql::answer_delivery(db, host, &row.delivery, status.as_u16(), &text).await {
-        // An answer that is not stored is found again by the key of the run.
-        Err(error) => tracing::warn!(%error, delivery, "what answered a webhook is not stored"),
-        Ok(_) => {}
+    let kept = sql::answer_delivery(db, host, &row.delivery, status.as_u16(), &text).await;
+    if let Err(error) = kept {
+        // It is found again by the key of the run.
+        tracing::warn!(%error, delivery, "what answered a webhook is not stored");
     }
     (status, answer)
 }
@@ -221,8 +221,7 @@ async fn carry_out(ctx: &Ctx, delivery: &str, order: &Order, project: &str) -> A
             let run = ctx.deps.runs.enqueue(&caller, request).await;
             run.map(|run| (run.adw_id, run.already_running))
         }
-        Action::Cancel => steer(ctx, &caller, order, project).await,
-        Action::Resume => steer(ctx, &caller, order, project).await,
+        Action::Cancel | Action::Resume => steer(ctx, &caller, order, project).await,
     };
     let (adw_id, why) = match &done {
         Ok((adw_id, _)) => (Some(adw_id.as_str()), None),

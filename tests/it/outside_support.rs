@@ -117,11 +117,14 @@ impl Got {
     }
 }
 
+/// A header of an answer.
+type Extra = Option<(&'static str, String)>;
+
 #[derive(Default)]
 struct Desk {
     got: Mutex<Vec<Got>>,
     /// Status and `Retry-After` or `Location` of the next answers; 204 after them.
-    answers: Mutex<Vec<(u16, Option<(&'static str, String)>)>>,
+    answers: Mutex<Vec<(u16, Extra)>>,
     /// Whether answers are held back.
     held: watch::Sender<bool>,
 }

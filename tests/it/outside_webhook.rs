@@ -233,7 +233,7 @@ async fn a_delivery_that_kill_9_cuts_starts_exactly_one_run_when_it_comes_again(
         let of_issue: Vec<Value> = runs(&client)
             .await
             .into_iter()
-            .filter(|run| run["issue_number"] == (100 + n).to_string())
+            .filter(|run| run["issue_number"].as_str() == Some(&(100 + n).to_string()))
             .collect();
         assert_eq!(of_issue.len(), 1, "{of_issue:#?}");
         assert_eq!(of_issue[0]["adw_id"], again.body["adw_id"]);
