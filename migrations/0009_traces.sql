@@ -22,4 +22,3 @@ CREATE TABLE run_traces (
     PRIMARY KEY (adw_id, queued_at)
 );
 CREATE INDEX run_traces_told ON run_traces (told_at);
-CREATE INDEX runs_ended ON runs (host, ended_at);

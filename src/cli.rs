@@ -12,6 +12,7 @@ pub mod fail;
 mod health;
 mod key;
 pub mod link;
+mod outside;
 pub mod place;
 mod project;
 mod render;
@@ -159,6 +160,8 @@ async fn command(cx: Cx, command: Command) -> Result<u8, Fail> {
         Command::Clean(given) => clean::command(&cx, given).await,
         Command::Workflow(given) => workflow::command(&cx, given).await,
         Command::Writing(given) => writing::command(&cx, given).await,
+        Command::Schedule(given) => outside::schedule(&cx, &given).await,
+        Command::Hook(given) => outside::hook(&cx, &given).await,
         Command::Doctor(given) => examine(&cx, &given).await,
         Command::Health => health::command(&cx).await,
         Command::Config(given) => settings::config(&cx, &given),

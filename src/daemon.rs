@@ -36,6 +36,7 @@ use crate::limits::{AUDIT_KEEP_COUNT, BEAT_LIMIT_MS};
 use crate::lock::InstanceLock;
 use crate::mcp::{Gate, McpDeps};
 use crate::metrics::Metrics;
+use crate::outside::{Outside, OutsideDeps};
 use crate::runs::{Runs, RunsDeps};
 use crate::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use crate::telemetry::{self, TelemetryConfig};
@@ -44,6 +45,7 @@ use crate::web::{HealthDeps, Observed};
 use crate::writing::{Writing, WritingDeps};
 
 use budgets::KeyBudgets;
+pub use host::recorded as recorded_host;
 pub use listen::{recorded_http, recorded_socket};
 
 /// What is still under way gets this long after the endpoints have ended, then it is cut off.
@@ -127,6 +129,7 @@ struct Daemon {
     audit: Audit,
     recorder: JoinHandle<()>,
     teller: Option<JoinHandle<()>>,
+    outside: JoinHandle<()>,
     endpoints: listen::Endpoints,
     stop: CancellationToken,
 }
@@ -188,6 +191,7 @@ impl Daemon {
         let observed = observed(&config, &db, &runs, &metrics, &stop);
         let asked = observed.clone();
         let teller = tell_traces(&config, &runs, &host, &metrics, &stop);
+        let (routes, outside) = open_outside(&config, &db, &runs, &audit, host, &stop).await?;
         let deps = McpDeps {
             runs: runs.clone(),
             steps,
@@ -205,8 +209,20 @@ impl Daemon {
             clock: Arc::new(SystemClock),
             gate: Gate::new(audit.clone(), config.rates.clone()),
         };
-        let endpoints = listen::Endpoints::open(loaded, deps, observed, &stop).await?;
-        Ok(Daemon { db, runs, supervisor, sweeper, audit, recorder, teller, endpoints, stop })
+        let parts = listen::Parts { deps, observed, outside: routes.router() };
+        let endpoints = listen::Endpoints::open(loaded, parts, &stop).await?;
+        Ok(Daemon {
+            db,
+            runs,
+            supervisor,
+            sweeper,
+            audit,
+            recorder,
+            teller,
+            outside,
+            endpoints,
+            stop,
+        })
     }
 
     /// Says where it listens: to the service manager, the log, and whoever started it by hand.
@@ -260,6 +276,7 @@ impl Daemon {
         self.runs.stop_accepting();
         self.stop.cancel();
         self.endpoints.close(state_dir).await;
+        ended("the schedules and hooks", self.outside).await;
         self.audit.end().await;
         ended("the record of calls", self.recorder).await;
         ended("the supervisor of the runs", self.supervisor).await;
@@ -392,6 +409,29 @@ fn observed(
         clock: Arc::new(SystemClock),
     };
     Observed::new(deps, metrics.clone(), stop.clone())
+}
+
+/// What starts runs from outside, and who is told of their end.
+async fn open_outside(
+    config: &Config,
+    db: &Db,
+    runs: &Runs,
+    audit: &Audit,
+    host: String,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Outside, JoinHandle<()>)> {
+    let opened = Outside::start(OutsideDeps {
+        config: config.outside.clone(),
+        db: db.clone(),
+        runs: runs.clone(),
+        audit: audit.clone(),
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(OsRng),
+        host,
+        version: env!("CARGO_PKG_VERSION"),
+        shutdown: stop.clone(),
+    });
+    opened.await.context("cannot listen to the outside")
 }
 
 /// Whether a counter still grows.

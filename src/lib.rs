@@ -5,6 +5,7 @@
 // L0: words, bounds and the kernel's facts.
 pub mod changes;
 pub mod clock;
+pub mod cron;
 pub mod ids;
 pub mod limits;
 pub mod lock;
@@ -29,6 +30,7 @@ pub mod writing;
 // L4: the wire, both ends of it, and other programs.
 pub mod client;
 pub mod mcp;
+pub mod outside;
 pub mod probe;
 pub mod tool;
 pub mod traces;

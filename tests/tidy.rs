@@ -12,7 +12,7 @@ const FUNCTION_MAX_LINES: usize = 70;
 
 /// The top-level modules by layer. A module may name those of lower layers only.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "ids", "limits", "lock", "changes"],
+    &["clock", "cron", "ids", "limits", "lock", "changes"],
     &["config", "db", "telemetry", "metrics", "tls", "automation", "uv", "out", "watch"],
     &["auth", "audit", "quota"],
     &["runs", "steps", "writing"],
@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
 /// and the configuration share the masking of secrets, and the top is one program in several files.
 const SIBLINGS: &[(&str, &[&str])] = &[
     ("lock", &["limits"]),
+    ("cron", &["clock"]),
     ("changes", &["ids", "limits"]),
     ("ids", &["clock", "limits"]),
     ("config", &["telemetry", "db"]),
@@ -45,6 +46,10 @@ const PURE: &[&str] = &[
     "auth/throttle.rs",
     "auth/view.rs",
     "audit/params.rs",
+    "cron.rs",
+    "outside/github.rs",
+    "outside/due.rs",
+    "outside/notice.rs",
     "mcp/steps/dialect.rs",
     "mcp/steps/shapes.rs",
     "mcp/steps/uri.rs",

@@ -8,9 +8,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Source, nearest};
 use super::keys::{KEYS, check_env_pattern};
-use super::types::{ContentConfig, PROJECT_KEYS, ProjectConfig};
+use super::tables::{self, HOOK_KEYS, Problem, SCHEDULE_KEYS};
+use super::types::{ContentConfig, HookConfig, PROJECT_KEYS, ProjectConfig, ScheduleConfig};
 use super::value::{Base, Input};
-use crate::limits::{CONFIG_CONTENTS_MAX_COUNT, CONFIG_FILE_MAX_BYTES, CONFIG_PROJECTS_MAX_COUNT};
+use crate::limits::{
+    CONFIG_CONTENTS_MAX_COUNT, CONFIG_FILE_MAX_BYTES, CONFIG_PROJECTS_MAX_COUNT,
+    OUTSIDE_TABLES_COUNT,
+};
 
 /// What a file holds.
 #[derive(Debug, Default)]
@@ -23,10 +27,14 @@ pub(super) struct File {
     pub profiles: Vec<(toml::Value, Source)>,
     /// `[[content]]` entries with their places.
     pub contents: Vec<(ContentConfig, Source)>,
+    /// `[[schedule]]` entries with their places.
+    pub schedules: Vec<(ScheduleConfig, Source)>,
+    /// `[[hook]]` entries with their places.
+    pub hooks: Vec<(HookConfig, Source)>,
 }
 
 /// The arrays of tables that are no settings of their own.
-const LISTS: [&str; 3] = ["project", "profile", "content"];
+const LISTS: [&str; 5] = ["project", "profile", "content", "schedule", "hook"];
 
 /// Reads a file. `required`: whether its absence is an error.
 pub(super) fn read(path: &Path, required: bool, base: &Base) -> Result<File, ConfigError> {
@@ -71,6 +79,18 @@ impl Reader<'_> {
                     }
                 }
                 "content" => self.contents(value, plain, at, &mut file)?,
+                "schedule" => {
+                    let entries = self.entries(name, value, plain, at)?;
+                    let read = |value: &toml::Value| tables::schedule(value);
+                    file.schedules = self.outside("schedule", &SCHEDULE_KEYS, entries, read)?;
+                    self.once(&file.schedules, |schedule| &schedule.name)?;
+                }
+                "hook" => {
+                    let entries = self.entries(name, value, plain, at)?;
+                    let read = |value: &toml::Value| tables::hook(value, self.base);
+                    file.hooks = self.outside("hook", &HOOK_KEYS, entries, read)?;
+                    self.once(&file.hooks, |hook| &hook.name)?;
+                }
                 _ => self.setting(name, at, value.get_ref(), plain, &mut file)?,
             }
         }
@@ -245,6 +265,66 @@ impl Reader<'_> {
                 return Err(ConfigError::Syntax { source_at: at, problem });
             }
             file.contents.push((ContentConfig { path }, at));
+        }
+        Ok(())
+    }
+
+    /// Tables of what comes from outside, or goes there.
+    #[allow(clippy::type_complexity)]
+    fn outside<T>(
+        &self,
+        name: &str,
+        known: &[&'static str],
+        entries: Vec<((&DeTable<'_>, &toml::Value), Source)>,
+        read: impl Fn(&toml::Value) -> Result<T, Problem>,
+    ) -> Result<Vec<(T, Source)>, ConfigError> {
+        let mut found = Vec::new();
+        for ((table, value), at) in entries {
+            if let Some(key) = table.keys().find(|key| !known.contains(&key.get_ref().as_ref())) {
+                return Err(ConfigError::UnknownKey {
+                    key: format!("{name}.{}", key.get_ref()),
+                    source_at: self.at(key.span().start),
+                    nearest: nearest(key.get_ref(), known.iter().copied()),
+                });
+            }
+            let entry = read(value).map_err(|wrong| {
+                let place = table.keys().find(|key| key.get_ref().as_ref() == wrong.key);
+                let source_at = place.map_or_else(|| at.clone(), |key| self.at(key.span().start));
+                let key = format!("{name}.{}", wrong.key);
+                match wrong.given.as_str() {
+                    "" => ConfigError::Syntax {
+                        source_at,
+                        problem: format!("{key}: {}", wrong.problem),
+                    },
+                    given => ConfigError::Invalid {
+                        key,
+                        source_at,
+                        given: given.to_owned(),
+                        problem: wrong.problem,
+                    },
+                }
+            })?;
+            if found.len() == OUTSIDE_TABLES_COUNT {
+                let problem = format!("more than {OUTSIDE_TABLES_COUNT} [[{name}]] tables");
+                return Err(ConfigError::Syntax { source_at: at, problem });
+            }
+            found.push((entry, at));
+        }
+        Ok(found)
+    }
+
+    /// Insists that no name is there twice.
+    fn once<T>(
+        &self,
+        entries: &[(T, Source)],
+        name: impl Fn(&T) -> &String,
+    ) -> Result<(), ConfigError> {
+        for (at, (entry, source)) in entries.iter().enumerate() {
+            if entries[..at].iter().any(|(before, _)| name(before) == name(entry)) {
+                let problem =
+                    format!("the name {:?} is there twice; names must differ", name(entry));
+                return Err(ConfigError::Syntax { source_at: source.clone(), problem });
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 mod error;
 mod file;
 mod keys;
+mod tables;
 mod types;
 mod value;
 
@@ -56,14 +57,16 @@ pub struct Flags {
     pub log_level: Option<String>,
 }
 
-/// Settings whose values are never shown, in whatever form they were given.
-const SECRET_KEYS: [&str; 1] = ["otlp.headers"];
+/// Whether a setting's value is never shown, in whatever form it was given.
+fn is_secret(key: &str) -> bool {
+    key == "otlp.headers" || key.ends_with("secret")
+}
 
 /// One value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Its key, as in the file: `http.bind`; `project.NAME`, `profile.NAME` and
-    /// `content.NUMBER` for entries.
+    /// Its key, as in the file: `http.bind`; `project.NAME`, `profile.NAME`, `schedule.NAME`,
+    /// `hook.NAME` and `content.NUMBER` for entries.
     pub key: String,
     /// The value, secrets masked.
     pub value: String,
@@ -140,7 +143,7 @@ impl Draft {
         (key.set)(&mut self.config, input, base).map_err(|problem| ConfigError::Invalid {
             key: key.name.to_owned(),
             source_at: source.clone(),
-            given: match SECRET_KEYS.contains(&key.name) {
+            given: match is_secret(key.name) {
                 true => MASK.to_owned(),
                 false => redact(&input.shown()).into_owned(),
             },
@@ -199,6 +202,17 @@ impl Draft {
             let value = content.path.display().to_string();
             provenance.push(Setting { key, value, source });
             self.config.contents.push(content);
+        }
+        for (schedule, source) in file.schedules {
+            let (key, cron) = (format!("schedule.{}", schedule.name), &schedule.cron);
+            let value = format!("{} {}", cron.text(), cron.zone_name());
+            provenance.push(Setting { key, value, source });
+            self.config.outside.schedules.push(schedule);
+        }
+        for (hook, source) in file.hooks {
+            let (key, value) = (format!("hook.{}", hook.name), hook.shown_url());
+            provenance.push(Setting { key, value, source });
+            self.config.outside.hooks.push(hook);
         }
         Loaded { config: self.config, provenance }
     }

@@ -309,6 +309,11 @@ fn other_value(key: &str) -> &'static str {
         "oauth.issuer" | "oauth.jwks_url" => "https://id.example/tenant",
         "oauth.audience" => "https://adwd.example/mcp",
         "env_allow" => "A,B_*",
+        "github.webhook_secret_file" => "/tmp/other",
+        "github.webhook_secret" => "0123456789abcdef",
+        "github.label" => "robot",
+        "github.authors" => "octocat,hubot-2",
+        "github.associations" => "OWNER,NONE",
         "logs.level" => "warn",
         "uv.python" => "3.13",
         "otlp.endpoint" => "http://127.0.0.1:4318",
@@ -325,7 +330,12 @@ fn other_value(key: &str) -> &'static str {
 /// The same value as TOML, with its key.
 fn as_toml(key: &str, value: &str) -> String {
     let value = match key {
-        "http.allowed_origins" | "http.allowed_hosts" | "env_allow" | "toolsets" => {
+        "http.allowed_origins"
+        | "http.allowed_hosts"
+        | "env_allow"
+        | "toolsets"
+        | "github.authors"
+        | "github.associations" => {
             format!(
                 "[{}]",
                 value.split(',').map(|v| format!("'{v}'")).collect::<Vec<_>>().join(",")
@@ -370,7 +380,9 @@ proptest! {
                 _ => prop_assert!(matches!(&setting.source, Source::Env(_))),
             }
             if *choice != 0 {
-                prop_assert_eq!(&setting.value, other_value(key.name), "{}", key.name);
+                let secret = key.name.ends_with("secret");
+                let shown = if secret { MASK } else { other_value(key.name) };
+                prop_assert_eq!(&setting.value, shown, "{}", key.name);
             }
         }
     }
@@ -433,5 +445,70 @@ fn step_workflows_are_set_in_a_table_of_their_own() {
     ] {
         let error = World::new(file).error();
         assert!(error.contains(part), "{error}");
+    }
+}
+
+const HOOK: &str = "[[hook]]\nname = 'ops'\nurl = 'https://ops.example/in/S3CR3T'\n";
+
+#[test]
+fn schedules_and_hooks_are_read_whole_and_shown_without_secrets() {
+    let world = World::new(&format!(
+        "[[schedule]]\nname = 'nightly'\ncron = '0 3 * * mon-fri'\ntime_zone = 'Europe/Berlin'\n\
+         project = 'shop'\nissues = [42, '007']\nphases = ['plan']\nmodel = 'opus'\n\
+         enabled = false\ncatch_up = 'once'\n\
+         [[schedule]]\nname = 'plain'\ncron = '@daily'\nissues = [1]\n\
+         {HOOK}secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'\nevents = ['failed']\nprojects = ['shop']\n\
+         [[hook]]\nname = 'chat'\nurl = 'http://127.0.0.1:9/x'\nformat = 'slack'\nsecret_file = 's'\n"
+    ));
+    let loaded = world.load().unwrap();
+    let outside = &loaded.config.outside;
+    let [nightly, plain] = &outside.schedules[..] else { panic!("two schedules") };
+    assert_eq!(
+        (nightly.cron.text(), nightly.cron.zone_name()),
+        ("0 3 * * mon-fri", "Europe/Berlin")
+    );
+    assert_eq!(nightly.issues, ["42", "7"]);
+    assert_eq!((nightly.enabled, nightly.catch_up), (false, CatchUp::Once));
+    assert_eq!((plain.enabled, plain.catch_up), (true, CatchUp::Skip));
+    assert_eq!(plain.cron.zone_name(), "UTC");
+    let [ops, chat] = &outside.hooks[..] else { panic!("two hooks") };
+    assert_eq!((ops.events.len(), chat.events.len()), (1, HOOK_EVENTS.len()));
+    assert_eq!(chat.secret_file, Some(world.home().join(".config/adwd/s")));
+    let shown = format!("{:?} {:?}", loaded.provenance, loaded.config);
+    assert!(!shown.contains("S3CR3T") && !shown.contains("MfKQ9r8G"), "{shown}");
+    let file = loaded.config.paths.config_file.clone();
+    assert_eq!(source_of(&loaded, "schedule.plain"), Source::File(file, Some(11)));
+    source_of(&loaded, "hook.ops");
+}
+
+#[test]
+fn a_wrong_schedule_or_hook_is_refused_at_its_line() {
+    let schedule = "[[schedule]]\nname = 'n'\nissues = [1]\n";
+    for (file, line, part) in [
+        (format!("{schedule}cron = '0 25 * * *'\n"), 4, "hour: \"25\" is none of 0 to 23"),
+        (format!("{schedule}cron = '0 3 * *'\n"), 4, "has 4 fields and needs 5"),
+        (format!("{schedule}cron = '0 3 * * *'\ntime_zone = 'Berlin'\n"), 5, "IANA name"),
+        (schedule.to_owned(), 1, "write cron ="),
+        (format!("{schedule}cron = '@daily'\ncatchup = 'once'\n"), 5, "\"catch_up\""),
+        (format!("{schedule}cron = '@daily'\ncatch_up = 'twice'\n"), 5, "expected skip or once"),
+        (format!("{schedule}cron = '@daily'\n{schedule}cron = '@daily'\n"), 5, "there twice"),
+        (
+            "[[schedule]]\nname = 'n'\ncron = '@daily'\nissues = ['x']\n".to_owned(),
+            4,
+            "issue number",
+        ),
+        ("[[schedule]]\nname = 'n'\ncron = '@daily'\nissues = []\n".to_owned(), 4, "1 to"),
+        (HOOK.to_owned(), 1, "openssl rand"),
+        (format!("{HOOK}secret = 'x'\nevents = ['done']\n"), 5, "\"done\" is none of completed"),
+        ("[[hook]]\nname = 'h'\nurl = 'ftp://x/S3CR3T'\n".to_owned(), 3, "https://"),
+        ("[[hook]]\nname = 'h'\nurl = 'https://u:S3CR3T@x/'\n".to_owned(), 3, "no password"),
+        ("[github]\nwebhook_secret = 'S3CR3T'\n".to_owned(), 2, "at least 16"),
+        ("[github]\nassociations = ['FRIEND']\n".to_owned(), 2, "none of OWNER"),
+        ("[github]\nauthors = ['@me']\n".to_owned(), 2, "without an @"),
+    ] {
+        let error = World::new(&file).error();
+        assert!(error.contains(part), "{file}: {error}");
+        assert!(error.contains(&format!("config.toml:{line}:")), "{file}: {error}");
+        assert!(!error.contains("S3CR3T"), "{error}");
     }
 }

@@ -16,6 +16,13 @@ const FILE: &str = "host";
 const DATABASE: &str = "adwd.db";
 const NAME_MAX_CHARS: usize = 128;
 
+/// The name of the daemon whose state folder this is; none where none ever ran there.
+#[must_use]
+pub fn recorded(state_dir: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(state_dir.join(FILE)).ok()?;
+    Some(text.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 /// The name; made at the first start from the machine's, with a part that no other has.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use axum::Router;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,16 @@ fn read_line(path: &Path) -> Option<String> {
     Some(text.lines().next()?.trim().to_owned()).filter(|line| !line.is_empty())
 }
 
+/// What is served.
+pub struct Parts {
+    /// Tools, resources and prompts.
+    pub deps: McpDeps,
+    /// How the daemon is.
+    pub observed: web::Observed,
+    /// What reaches the daemon from outside, and proves by itself whose it is.
+    pub outside: Router,
+}
+
 /// The open endpoints.
 pub struct Endpoints {
     socket: PathBuf,
@@ -51,14 +62,15 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Opens what the settings ask for. The caller holds the instance lock: only therefore may a
+    /// Opens what the settings ask for. `outside` is not guarded: its routes carry their own proof,
+    /// as a delivery does its signature. The caller holds the instance lock: only therefore may a
     /// socket file that is in the way be taken for a dead daemon's.
     pub async fn open(
         loaded: &Loaded,
-        deps: McpDeps,
-        observed: web::Observed,
+        parts: Parts,
         stop: &CancellationToken,
     ) -> anyhow::Result<Endpoints> {
+        let Parts { deps, observed, outside } = parts;
         let config = &loaded.config;
         let socket = config.paths.socket.clone();
         let listener = bind_socket(&socket)?;
@@ -88,7 +100,7 @@ impl Endpoints {
             let metrics = deps.metrics.clone();
             let router = mcp::http_router(deps, settings, stop.clone());
             let router = web::guarded(router.merge(web::routes(observed.clone())), guard);
-            let router = router.merge(web::open_routes(observed));
+            let router = router.merge(web::open_routes(observed)).merge(outside);
             let front = Front::new(hosts, Origins::new(&config.http.allowed_origins))
                 .with_bodies(mcp::HTTP_PATH, BODY_MAX_BYTES);
             let router = web::counted(web::fronted(router, front), metrics);

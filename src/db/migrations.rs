@@ -60,8 +60,8 @@ mod tests {
         (5, "355f8ceb547ac18f236e61cb93322576b2d779ae55fbdf7b759b456bb210b04a", ""),
         (6, "ccf797319ff6a4c7e67c0f298b18a5dc0b081dcf04ff310b17038ef6c2e2200b", ""),
         (7, "7dd8ddd286cdffbe6d7589cac4e1cd7eb51424ff1f933180cd61af50fa5fd37a", ""),
-        (8, "5389334aae201c5a6892ccadade91650d1a41c63c25e0757b75ba4e59155cd78", ""),
-        (9, "a16c773bf9821dc63a972da8638734ca4c24a37e0959969629d4282b934c3609", ""),
+        (8, "f9c32819ce1c1ecbf3f0cfc838cec82663c2dda73d4d6adb57cc9add00d20074", ""),
+        (9, "6651cf48bac1bbb25ff6abeb55ad3f1b0b466959419e003d80dd46874b59b7b0", ""),
     ];
 
     #[test]

@@ -30,6 +30,7 @@ pub mod project;
 mod project_file;
 mod query;
 pub mod records;
+mod repository;
 pub mod run;
 pub mod spend;
 pub mod sql;
@@ -143,6 +144,24 @@ impl Runs {
     ) -> Result<Triggered, RunsError> {
         self.accepting()?;
         trigger::trigger(&self.ctx, &self.scope, caller, request).await
+    }
+
+    /// Accepts a run like [`Runs::trigger`], and answers once it is stored, whatever becomes of it.
+    ///
+    /// # Errors
+    /// [`RunsError`]; after an error nothing was stored.
+    pub async fn enqueue(
+        &self,
+        caller: &Caller,
+        request: TriggerRequest,
+    ) -> Result<Triggered, RunsError> {
+        self.accepting()?;
+        trigger::enqueue(&self.ctx, &self.scope, caller, request).await
+    }
+
+    /// The served projects that are this repository of a forge, `host/owner/name`.
+    pub async fn projects_of_repository(&self, repository: &str) -> Vec<ProjectOfRepository> {
+        repository::projects_of(&self.ctx, repository).await
     }
 
     /// One phase of an issue: a new run for the first phase, or the newest run of the issue (or

@@ -149,6 +149,12 @@ impl Project {
         self.setting(self.config.forge.as_ref(), "forge").unwrap_or_else(|| "local".into())
     }
 
+    /// The repository's name on the forge, where it is told.
+    #[must_use]
+    pub fn forge_repo(&self) -> Option<String> {
+        self.setting(self.config.forge_repo.as_ref(), "forge_repo")
+    }
+
     /// Whether agent and forge are ones that there are.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ struct Valid {
     phases: Vec<String>,
     priority: i64,
     request: TriggerRequest,
+    /// Whether the answer waits for nothing.
+    at_once: bool,
 }
 
 pub(super) fn invalid(field: &'static str, given: &str, expected: impl Into<String>) -> RunsError {
@@ -94,7 +96,16 @@ fn validate(ctx: &Ctx, scope: &Scope, request: TriggerRequest) -> Result<Valid, 
             project.profile.in_order(list)
         }
     };
-    Ok(Valid { scope: scope.clone(), project, issue, adw_id, phases, priority, request })
+    Ok(Valid {
+        scope: scope.clone(),
+        project,
+        issue,
+        adw_id,
+        phases,
+        priority,
+        request,
+        at_once: false,
+    })
 }
 
 impl Valid {
@@ -108,6 +119,12 @@ impl Valid {
             self.phases
         ])
         .to_string()
+    }
+
+    /// How long the answer waits for what becomes of it.
+    fn patience(&self, ctx: &Ctx) -> Duration {
+        let limit_ms = if self.at_once { 0 } else { ctx.config().trigger_timeout_ms };
+        Duration::from_millis(limit_ms)
     }
 
     /// The request key, kept apart per user.
@@ -127,6 +144,17 @@ pub(super) async fn trigger(
     accept(ctx, caller, &valid, "trigger_adw_workflow").await
 }
 
+/// A whole workflow, answered as soon as it is stored.
+pub(super) async fn enqueue(
+    ctx: &Arc<Ctx>,
+    scope: &Scope,
+    caller: &Caller,
+    request: TriggerRequest,
+) -> Result<Triggered, RunsError> {
+    let valid = Valid { at_once: true, ..validate(ctx, scope, request)? };
+    accept(ctx, caller, &valid, "trigger_adw_workflow").await
+}
+
 async fn accept(
     ctx: &Arc<Ctx>,
     caller: &Caller,
@@ -136,7 +164,7 @@ async fn accept(
     // Twice at most: a lost race for the key, the issue or the id is seen on the second look.
     for _ in 0..2 {
         if let Some(first) = replay(ctx, caller, valid, tool).await? {
-            return answer(ctx, &valid.scope, &first, false).await;
+            return answer_within(ctx, &valid.scope, &first, false, valid.patience(ctx)).await;
         }
         if let Some(active) =
             sql::active_run_of_issue(ctx.db(), &valid.project.name, &valid.issue).await?
@@ -154,7 +182,7 @@ async fn accept(
                 ctx.run_changed(&adw_id);
                 ctx.deps.changes.send(crate::changes::Changed::Queue);
                 ctx.wake.notify_one();
-                return answer(ctx, &valid.scope, &adw_id, false).await;
+                return answer_within(ctx, &valid.scope, &adw_id, false, valid.patience(ctx)).await;
             }
             Err(RunsError::Db(e)) if e.is_unique() => {}
             Err(e) => return Err(e),
@@ -458,9 +486,19 @@ async fn answer(
     adw_id: &str,
     already_running: bool,
 ) -> Result<Triggered, RunsError> {
+    let limit = Duration::from_millis(ctx.config().trigger_timeout_ms);
+    answer_within(ctx, scope, adw_id, already_running, limit).await
+}
+
+async fn answer_within(
+    ctx: &Arc<Ctx>,
+    scope: &Scope,
+    adw_id: &str,
+    already_running: bool,
+    limit: Duration,
+) -> Result<Triggered, RunsError> {
     let mut changes = ctx.deps.changes.subscribe();
     let begun = Instant::now();
-    let limit = Duration::from_millis(ctx.config().trigger_timeout_ms);
     loop {
         let view = query::get(ctx, scope, adw_id).await?;
         let waits = view.status == RunStatus::Queued

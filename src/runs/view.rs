@@ -459,7 +459,7 @@ pub struct Caller {
     pub tier: String,
     /// `mcp slash_command manual webhook cron cli`.
     pub triggered_by: String,
-    /// `unix`, `http`, `cli`.
+    /// `unix`, `http`, `cli`, `clock`.
     pub transport: String,
     /// Id of the request, for correlation.
     pub request_id: Option<String>,
@@ -489,6 +489,15 @@ pub struct Triggered {
     /// An early failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+/// A served project that is a certain repository of a forge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectOfRepository {
+    /// Its name.
+    pub name: String,
+    /// Whether it takes its issues from files, so that numbers of the forge mean nothing to it.
+    pub issues_in_files: bool,
 }
 
 /// A served project.
