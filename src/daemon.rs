@@ -8,6 +8,7 @@
 
 mod budgets;
 mod exposure;
+mod ground;
 mod host;
 mod listen;
 mod signals;
@@ -24,27 +25,17 @@ use sd_notify::NotifyState;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{Audit, AuditDeps};
-use crate::auth::{Access, AccessDeps};
-use crate::automation;
-use crate::changes::Changes;
+use crate::audit::Audit;
 use crate::clock::SystemClock;
-use crate::config::{Config, Loaded};
+use crate::config::Loaded;
 use crate::db::Db;
-use crate::ids::OsRng;
-use crate::limits::{AUDIT_KEEP_COUNT, BEAT_LIMIT_MS};
+use crate::limits::BEAT_LIMIT_MS;
 use crate::lock::InstanceLock;
 use crate::mcp::{Gate, McpDeps};
-use crate::metrics::Metrics;
-use crate::outside::{Outside, OutsideDeps};
-use crate::runs::{Runs, RunsDeps};
-use crate::steps::{Library, LibraryDeps, Steps, StepsDeps};
+use crate::runs::Runs;
 use crate::telemetry::{self, TelemetryConfig};
-use crate::traces::{self, TracesDeps};
-use crate::web::{HealthDeps, Observed};
-use crate::writing::{Writing, WritingDeps};
 
-use budgets::KeyBudgets;
+use ground::Ground;
 pub use host::recorded as recorded_host;
 pub use listen::{recorded_http, recorded_socket};
 
@@ -140,77 +131,37 @@ impl Daemon {
         env: BTreeMap<String, String>,
         options: &Options,
     ) -> anyhow::Result<Daemon> {
-        let config = Arc::new(loaded.config.clone());
-        let state_dir = &config.paths.state_dir;
-        // Before the database is made: one that is there already says that this is no first start.
-        let host = host::name(state_dir, &OsRng).context("cannot tell which runs are ours")?;
-        status("opening the database");
-        let metrics = Metrics::default();
-        let db = Db::open(&config.paths.database_url).await?.measured(metrics.statements());
-        db.migrate(&SystemClock).await?;
-        let access = open_access(&config, &db).await?;
-        exposure::check(&config, &access).await?;
-        let automation = automation::materialise(state_dir)?;
+        let ground = Ground::lay(&loaded.config).await?;
+        exposure::check(&ground.config, &ground.access).await?;
         status("looking at the runs of before");
-        let stop = CancellationToken::new();
-        let changes = Changes::new();
-        let writing = Writing::open(WritingDeps {
-            db: db.clone(),
-            clock: Arc::new(SystemClock),
-            rng: Arc::new(OsRng),
-            changes: changes.clone(),
-            config: config.writing.clone(),
-        });
-        let (runs, supervisor) = Runs::start(RunsDeps {
-            own_budgets: Arc::new(KeyBudgets(access.clone())),
-            config: config.clone(),
-            db: db.clone(),
-            clock: Arc::new(SystemClock),
-            rng: Arc::new(OsRng),
-            changes: changes.clone(),
-            exe: options.exe.clone(),
-            host: host.clone(),
-            automation: automation.clone(),
-            base_env: child_env(env, state_dir),
-            metrics: metrics.clone(),
-            shutdown: stop.clone(),
-        })
-        .await?;
-        if let Some(root) = &options.repository {
-            match add_repository(&runs, root).await {
-                Err(error) if !options.repository_named => {
-                    told(&format!("not serving the current folder: {error:#}"));
-                }
-                other => other?,
-            }
-        }
-        let (audit, recorder) = open_audit(&config, &db, &host).await?;
+        let (runs, supervisor) = ground.runs(env, options).await?;
+        let (audit, recorder) = ground.audit().await?;
         status("reading the content of step workflows");
-        let (steps, sweeper) =
-            open_steps(&config, &db, &changes, host.clone(), &automation, &stop).await?;
-        let observed = observed(&config, &db, &runs, &metrics, &stop);
+        let (steps, sweeper) = ground.steps().await?;
+        let observed = ground.observed(&runs);
+        let teller = ground.traces(&runs);
+        let (routes, outside) = ground.outside(&runs, &audit).await?;
         let asked = observed.clone();
-        let teller = tell_traces(&config, &runs, &host, &metrics, &stop);
-        let (routes, outside) = open_outside(&config, &db, &runs, &audit, host, &stop).await?;
         let deps = McpDeps {
             runs: runs.clone(),
             steps,
-            writing,
-            access,
-            trigger_tools_enabled: config.tools.triggers,
-            toolsets: config.tools.toolsets.clone(),
-            tool_names: config.tool_names,
+            writing: ground.writing(),
+            access: ground.access.clone(),
+            trigger_tools_enabled: ground.config.tools.triggers,
+            toolsets: ground.config.tools.toolsets.clone(),
+            tool_names: ground.config.tool_names,
             version: env!("CARGO_PKG_VERSION"),
-            metrics,
+            metrics: ground.metrics.clone(),
             health: Arc::new(move || {
                 let asked = asked.clone();
                 Box::pin(async move { asked.report().await })
             }),
             clock: Arc::new(SystemClock),
-            gate: Gate::new(audit.clone(), config.rates.clone()),
+            gate: Gate::new(audit.clone(), ground.config.rates.clone()),
         };
         let parts = listen::Parts { deps, observed, outside: routes.router() };
-        let endpoints = listen::Endpoints::open(loaded, parts, &stop).await?;
+        let endpoints = listen::Endpoints::open(loaded, parts, &ground.stop).await?;
+        let Ground { db, stop, .. } = ground;
         Ok(Daemon {
             db,
             runs,
@@ -299,141 +250,6 @@ async fn ended(name: &str, task: JoinHandle<()>) {
     }
 }
 
-/// Keys and tokens. Settings that would let strangers in keep the daemon from starting.
-async fn open_access(config: &Config, db: &Db) -> anyhow::Result<Access> {
-    for found in config.access.contradictions() {
-        if found.fatal {
-            bail!("{}; {}", found.problem, found.mend);
-        }
-        tracing::warn!(mend = %found.mend, "{}", found.problem);
-    }
-    let deps = AccessDeps {
-        db: db.clone(),
-        clock: Arc::new(SystemClock),
-        rng: Arc::new(OsRng),
-        state_dir: config.paths.state_dir.clone(),
-        config: config.access.clone(),
-    };
-    Access::open(deps).await.context("cannot open the keys of callers")
-}
-
-/// The record of calls; what an earlier daemon left open in it is interrupted.
-async fn open_audit(
-    config: &Config,
-    db: &Db,
-    host: &str,
-) -> anyhow::Result<(Audit, JoinHandle<()>)> {
-    let (audit, writer) = Audit::start(AuditDeps {
-        db: db.clone(),
-        clock: Arc::new(SystemClock),
-        rng: Arc::new(OsRng),
-        host: host.to_owned(),
-        keep_ms: config.rates.audit_keep_ms,
-        keep_count: AUDIT_KEEP_COUNT,
-    })
-    .await?;
-    Ok((audit, tokio::spawn(writer.run())))
-}
-
-/// Step workflows: the content that the program carries and the user's folders, and the engine.
-/// Content that is not in order keeps nothing from starting; the log and `adwd doctor` name it.
-async fn open_steps(
-    config: &Config,
-    db: &Db,
-    changes: &Changes,
-    host: String,
-    automation: &Path,
-    stop: &CancellationToken,
-) -> anyhow::Result<(Steps, JoinHandle<()>)> {
-    let own = config.contents.iter().map(|content| content.path.clone());
-    let library = Library::open(LibraryDeps {
-        db: db.clone(),
-        clock: Arc::new(SystemClock),
-        changes: changes.clone(),
-        host,
-        folders: std::iter::once(automation.join("content")).chain(own).collect(),
-        shutdown: stop.clone(),
-    })
-    .await?;
-    let opened = Steps::open(StepsDeps {
-        db: db.clone(),
-        clock: Arc::new(SystemClock),
-        rng: Arc::new(OsRng),
-        changes: changes.clone(),
-        library,
-        config: config.steps.clone(),
-        state_dir: config.paths.state_dir.clone(),
-        shutdown: stop.clone(),
-    })
-    .await?;
-    Ok(opened)
-}
-
-/// Tells a collector of ended runs, where one is configured. What is wrong with that is no reason
-/// not to start.
-fn tell_traces(
-    config: &Config,
-    runs: &Runs,
-    host: &str,
-    metrics: &Metrics,
-    stop: &CancellationToken,
-) -> Option<JoinHandle<()>> {
-    let deps = TracesDeps {
-        runs: runs.clone(),
-        otlp: config.observe.otlp.clone(),
-        host: host.to_owned(),
-        metrics: metrics.clone(),
-        shutdown: stop.clone(),
-    };
-    traces::start(deps).unwrap_or_else(|error| {
-        tracing::error!("traces of runs are not told to the collector: {error}");
-        None
-    })
-}
-
-/// Who is asked how the daemon is.
-fn observed(
-    config: &Config,
-    db: &Db,
-    runs: &Runs,
-    metrics: &Metrics,
-    stop: &CancellationToken,
-) -> Observed {
-    let deps = HealthDeps {
-        runs: runs.clone(),
-        engine: db.engine().name(),
-        state_dir: config.paths.state_dir.clone(),
-        uv_path: config.uv.path.clone(),
-        python: config.uv.python.clone(),
-        env: runs.base_env(),
-        clock: Arc::new(SystemClock),
-    };
-    Observed::new(deps, metrics.clone(), stop.clone())
-}
-
-/// What starts runs from outside, and who is told of their end.
-async fn open_outside(
-    config: &Config,
-    db: &Db,
-    runs: &Runs,
-    audit: &Audit,
-    host: String,
-    stop: &CancellationToken,
-) -> anyhow::Result<(Outside, JoinHandle<()>)> {
-    let opened = Outside::start(OutsideDeps {
-        config: config.outside.clone(),
-        db: db.clone(),
-        runs: runs.clone(),
-        audit: audit.clone(),
-        clock: Arc::new(SystemClock),
-        rng: Arc::new(OsRng),
-        host,
-        version: env!("CARGO_PKG_VERSION"),
-        shutdown: stop.clone(),
-    });
-    opened.await.context("cannot listen to the outside")
-}
-
 /// Whether a counter still grows.
 struct Beat {
     last: u64,
@@ -451,19 +267,6 @@ impl Beat {
         self.last = now;
         self.silent < Duration::from_millis(BEAT_LIMIT_MS)
     }
-}
-
-async fn add_repository(runs: &Runs, root: &Path) -> anyhow::Result<()> {
-    let path = root.display().to_string();
-    let (project, added) = runs.add_project(&path, None).await?;
-    if added {
-        tracing::info!(project = %project.name, %path, profile = %project.profile, "a repository is served now");
-        told(&format!(
-            "serving {path} as project {:?} (profile {}: {})",
-            project.name, project.profile, project.profile_reason
-        ));
-    }
-    Ok(())
 }
 
 fn told(text: &str) {

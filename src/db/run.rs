@@ -32,7 +32,8 @@ pub(super) async fn counted<T>(
     work: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> (Result<T, DbError>, Duration) {
     let start = Instant::now();
-    let result = work.await.map_err(|error| from_sqlx(operation(), error));
+    // On the heap: the driver's futures are large, and callers await statements many levels deep.
+    let result = Box::pin(work).await.map_err(|error| from_sqlx(operation(), error));
     let took = start.elapsed();
     meter.took(kind, took);
     if let Err(error) = &result {

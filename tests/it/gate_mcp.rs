@@ -342,7 +342,7 @@ async fn a_run_has_its_own_log_of_who_steered_it() {
     let id = run["result"]["structuredContent"]["adw_id"].as_str().unwrap().to_owned();
     let socket = world.client((Road::Unix, Era::Modern)).await;
     ok(&socket, "cancel_adw_workflow", json!({ "adw_id": id })).await;
-    let root = world.content.parent().unwrap().join("repo");
+    let root = world.content.parent().unwrap().join("repo-demo");
     let log = root.join("logs/demo/local").join(&id).join("mcp_trigger.log");
     let text = std::fs::read_to_string(&log).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use adwd::auth::{Access, AccessDeps, NewKey, Principal, ShownKey};
+use adwd::auth::{Access, AccessDeps, KeyView, NewKey, Principal, ShownKey};
 use adwd::clock::{Millis, TestClock};
 use adwd::config::AccessConfig;
 use adwd::ids::OsRng;
@@ -272,7 +272,9 @@ async fn what_is_revoked_is_refused_at_once(s: Scratch) {
     let (status, code, _) = told(ask(&gate.url, Some(&key.key)).await).await;
     assert_eq!((status, code.as_str()), (401, "key_revoked"));
     let again = gate.access.revoke(&owner(), &key.facts.id).await.unwrap();
-    assert_eq!(again, view, "twice is as good as once");
+    // When it was used is written down behind the answer.
+    let again = KeyView { last_used_at: None, ..again };
+    assert_eq!(again, KeyView { last_used_at: None, ..view }, "twice is as good as once");
     let unknown = gate.access.revoke(&owner(), "000000000000").await.unwrap_err();
     assert_eq!(unknown.code(), "unknown_key");
     let whole = gate.access.revoke(&owner(), &key.key).await.unwrap_err().to_string();
