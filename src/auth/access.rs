@@ -20,7 +20,7 @@ use super::keys::{
 };
 use super::store::{self, KeyRow};
 use super::view::{KeyList, KeyView, NewKey, ShownKey};
-use super::{Action, Principal, Scope, Tier, jwt, pepper};
+use super::{Action, Principal, Tier, jwt, pepper};
 use crate::clock::{Clock, Millis};
 use crate::config::AccessConfig;
 use crate::db::{Db, DbError};
@@ -426,19 +426,20 @@ impl Access {
 /// Managing keys is for those who may, and who see everything: a key that is bound to projects could
 /// make itself one that is not.
 fn may_manage(by: &Principal) -> Result<(), AccessError> {
-    if !by.allows(Action::ManageKeys) {
-        return Err(AccessError::NotAllowed {
-            message: "Admin tier required to manage keys".to_owned(),
-            hint: "use a key of that tier, or `adwd key` in a shell of the daemon's own user",
-        });
+    if by.allows(Action::ManageKeys) {
+        return Ok(());
     }
-    if by.scope != Scope::All {
-        return Err(AccessError::NotAllowed {
-            message: "a key that is bound to projects may not manage keys".to_owned(),
-            hint: "use one that is not, or `adwd key` in a shell of the daemon's own user",
-        });
-    }
-    Ok(())
+    let (message, hint) = match by.tier.allows(Action::ManageKeys) {
+        true => (
+            "a key that is bound to projects may not manage keys",
+            "use one that is not, or `adwd key` in a shell of the daemon's own user",
+        ),
+        false => (
+            "Admin tier required to manage keys",
+            "use a key of that tier, or `adwd key` in a shell of the daemon's own user",
+        ),
+    };
+    Err(AccessError::NotAllowed { message: message.to_owned(), hint })
 }
 
 /// The row's tier, where it is not above one's own.
