@@ -6,6 +6,7 @@
 
 mod access;
 mod error;
+mod identity;
 mod issuer;
 pub mod jwt;
 pub mod keys;
@@ -19,8 +20,9 @@ use std::sync::Arc;
 
 use nix::unistd::Uid;
 
-pub use access::{Access, AccessDeps, Identity};
+pub use access::{Access, AccessDeps};
 pub use error::{AccessError, Denied};
+pub use identity::{HeldKey, Identity};
 pub use pepper::PEPPER_FILE;
 pub use view::{KeyList, KeyView, NewKey, ShownKey};
 

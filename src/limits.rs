@@ -380,6 +380,8 @@ pub const HTTP_BODY_BYTES: usize = 1 << 20;
 pub const HTTP_SMALL_BODY_BYTES: usize = 64 * 1024;
 /// All larger bodies that are being read or worked on at once.
 pub const HTTP_BODIES_BYTES: usize = 16 << 20;
+/// The same for all paths that have no bound of their own.
+pub const HTTP_OTHER_BODIES_BYTES: usize = 4 << 20;
 /// A connection between two requests. An open event stream is one request.
 pub const HTTP_IDLE_MS: u64 = 75_000;
 /// A client that takes nothing of its answer for so long is gone.
@@ -436,6 +438,8 @@ pub const ACCESS_BLOCK_MAX_MS: i64 = 15 * 60_000;
 pub const ACCESS_FORGIVE_MS: i64 = 3_600_000;
 /// Addresses that are remembered.
 pub const ACCESS_ADDRESSES_COUNT: i64 = 10_000;
+/// How often those beyond it are forgotten, while bad credentials come.
+pub const ACCESS_FORGET_MS: i64 = 60_000;
 /// Bad credentials that one daemon writes down in a second, of all addresses together.
 pub const ACCESS_FAILURE_WRITES_PER_S: u32 = 50;
 /// A bearer token.
@@ -484,6 +488,8 @@ pub const AUDIT_DELETE_COUNT: u32 = 500;
 pub const AUDIT_DELETE_PAUSE_MS: u64 = 50;
 /// Records that are kept, whatever their age.
 pub const AUDIT_KEEP_COUNT: i64 = 1_000_000;
+/// How many of them may be reads by callers who show no key, in percent.
+pub const AUDIT_ANONYMOUS_PERCENT: i64 = 10;
 /// Arguments as they are recorded, as JSON.
 pub const AUDIT_PARAMS_BYTES: usize = 8 * 1024;
 /// One text of them; of a longer one the beginning is recorded and its length.
@@ -534,6 +540,8 @@ pub const TRACES_ANSWER_MAX_BYTES: usize = 64 * 1024;
 pub const OUTSIDE_BODY_MAX_BYTES: usize = 1 << 20;
 /// How long a delivery's body may take to come.
 pub const OUTSIDE_BODY_MS: u64 = 8_000;
+/// The log tells of one refused webhook in this time.
+pub const OUTSIDE_REFUSAL_LOG_MS: i64 = 1_000;
 /// How long the answer to a delivery may take; GitHub waits 10 s.
 pub const OUTSIDE_ANSWER_MS: u64 = 8_000;
 /// How long a delivery is remembered, and how long one who was told is.

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use super::{Invocation, InvocationFilter, Status};
 use crate::args;
+use crate::auth::{Principal, Tier};
 use crate::clock::Millis;
 use crate::db::{Db, DbError, Tx, batches};
 use crate::limits::{AUDIT_DELETE_COUNT, AUDIT_ROWS_COUNT};
@@ -204,6 +205,46 @@ pub(super) async fn delete(db: &Db, through: &str) -> Result<u64, DbError> {
             args![through, AUDIT_DELETE_COUNT],
         )
         .await?;
+    tx.commit().await?;
+    Ok(gone)
+}
+
+/// The newest id of a read without a key that is one too many where so many of those are kept.
+///
+/// # Errors
+/// [`DbError`].
+pub(super) async fn anonymous_surplus(db: &Db, keep: i64) -> Result<Option<String>, DbError> {
+    let sql = "SELECT id FROM mcp_invocations WHERE user_id = $1 AND tier = $2 \
+               ORDER BY id DESC LIMIT 1 OFFSET $3";
+    let args = args![Principal::LOOPBACK, Tier::Free.as_str(), keep];
+    Ok(db.optional::<(String,)>(sql, args).await?.map(|(id,)| id))
+}
+
+/// The last id of the next [`AUDIT_DELETE_COUNT`] of those; none where fewer are left.
+///
+/// # Errors
+/// [`DbError`].
+pub(super) async fn anonymous_step(
+    db: &Db,
+    after: &str,
+    through: &str,
+) -> Result<Option<String>, DbError> {
+    let sql = "SELECT id FROM mcp_invocations WHERE user_id = $1 AND tier = $2 AND id > $3 \
+               AND id <= $4 ORDER BY id LIMIT 1 OFFSET $5";
+    let args =
+        args![Principal::LOOPBACK, Tier::Free.as_str(), after, through, AUDIT_DELETE_COUNT - 1];
+    Ok(db.optional::<(String,)>(sql, args).await?.map(|(id,)| id))
+}
+
+/// Deletes those between two ids, the latter included; answers how many.
+///
+/// # Errors
+/// [`DbError`].
+pub(super) async fn delete_anonymous(db: &Db, after: &str, until: &str) -> Result<u64, DbError> {
+    let mut tx = db.begin_relaxed().await?;
+    let sql = "DELETE FROM mcp_invocations WHERE user_id = $1 AND tier = $2 AND id > $3 \
+               AND id <= $4";
+    let gone = tx.exec(sql, args![Principal::LOOPBACK, Tier::Free.as_str(), after, until]).await?;
     tx.commit().await?;
     Ok(gone)
 }

@@ -13,20 +13,21 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::error::{AccessError, Denied};
+use super::identity::{Identity, ended, of_claims, of_row};
 use super::issuer::Issuer;
 use super::keys::{
     KEY_PREFIX, KeyText, Pepper, SECRET_BYTES, expiry, is_id, key_tier, remembered_by, span_ms,
 };
 use super::store::{self, KeyRow};
 use super::view::{KeyList, KeyView, NewKey, ShownKey};
-use super::{Action, Principal, Scope, Tier, Transport, jwt, pepper};
+use super::{Action, Principal, Tier, jwt, pepper};
 use crate::clock::{Clock, Millis};
 use crate::config::AccessConfig;
 use crate::db::{Db, DbError};
 use crate::ids::{ProjectName, Rng};
 use crate::limits::{
     ACCESS_CACHE_COUNT, ACCESS_CACHE_MS, ACCESS_DAY_BUDGET_USD, ACCESS_FAILURE_WRITES_PER_S,
-    ACCESS_GRACE_MS, ACCESS_HOURLY_COUNT, ACCESS_KEYS_COUNT, ACCESS_NAME_CHARS,
+    ACCESS_FORGET_MS, ACCESS_GRACE_MS, ACCESS_HOURLY_COUNT, ACCESS_KEYS_COUNT, ACCESS_NAME_CHARS,
     ACCESS_PROJECTS_COUNT, ACCESS_STREAM_CHECK_MS, ACCESS_TOUCH_MS,
 };
 
@@ -68,22 +69,13 @@ struct Cache {
     touched: HashMap<String, Millis>,
 }
 
-/// Bad credentials that were written down in the present second.
-#[derive(Debug, Default)]
+/// Bad credentials that were written down in the present second, and when old ones were last
+/// forgotten.
+#[derive(Debug)]
 struct Writes {
     second: i64,
     count: u32,
-}
-
-/// Who a credential is, and how long that holds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Identity {
-    /// Who it is.
-    pub principal: Principal,
-    /// When it ends; none: when it is revoked.
-    pub until: Option<Millis>,
-    /// The key's id, where it is a key.
-    pub key: Option<String>,
+    forgot_at: Millis,
 }
 
 impl Access {
@@ -104,7 +96,7 @@ impl Access {
             issuer: issuer.map(Arc::new),
             cache: Mutex::default(),
             changes: watch::Sender::new(0),
-            writes: Mutex::default(),
+            writes: Mutex::new(Writes { second: 0, count: 0, forgot_at: Millis(0) }),
         })))
     }
 
@@ -287,7 +279,7 @@ impl Access {
         // Also what is believed ends in time.
         self.check(&row, &key)?;
         self.touch(&row);
-        of_row(&row)
+        of_row(&row, key.hash(&self.0.pepper))
     }
 
     /// Whether this key is that row's, now. What is said of a revoked or ended key is said only to
@@ -380,16 +372,28 @@ impl Access {
         if let Some(until) = until {
             let ms = until.since_ms(now);
             tracing::warn!(address, for_ms = ms, "too many bad credentials: shut out");
+        }
+        // Whoever has many addresses need never be shut out, so it cannot wait for that.
+        if self.has_to_forget(now) {
             store::forget_addresses(db, now).await?;
         }
         Ok(until.map(throttled))
+    }
+
+    fn has_to_forget(&self, now: Millis) -> bool {
+        let mut writes = self.0.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = now.since_ms(writes.forgot_at) >= ACCESS_FORGET_MS;
+        if is_time {
+            writes.forgot_at = now;
+        }
+        is_time
     }
 
     fn may_write(&self, now: Millis) -> bool {
         let mut writes = self.0.writes.lock().unwrap_or_else(PoisonError::into_inner);
         let second = now.0.div_euclid(1_000);
         if writes.second != second {
-            *writes = Writes { second, count: 0 };
+            (writes.second, writes.count) = (second, 0);
         }
         writes.count += 1;
         writes.count <= ACCESS_FAILURE_WRITES_PER_S
@@ -404,9 +408,9 @@ impl Access {
             if left.is_some_and(|ms| ms <= 0) {
                 return;
             }
-            if let Some(id) = &identity.key {
-                match store::key(&self.0.deps.db, id).await {
-                    Ok(Some(row)) if ended(&row, now).is_none() => {}
+            if let Some(held) = &identity.key {
+                match store::key(&self.0.deps.db, &held.id).await {
+                    Ok(Some(row)) if held.is_good(&row, now) => {}
                     Ok(_) => return,
                     // The next look will tell.
                     Err(error) => tracing::debug!(%error, "a key cannot be looked up"),
@@ -422,19 +426,20 @@ impl Access {
 /// Managing keys is for those who may, and who see everything: a key that is bound to projects could
 /// make itself one that is not.
 fn may_manage(by: &Principal) -> Result<(), AccessError> {
-    if by.scope != Scope::All {
-        return Err(AccessError::NotAllowed {
-            message: "a key that is bound to projects may not manage keys".to_owned(),
-            hint: "use one that is not, or `adwd key` in a shell of the daemon's own user",
-        });
+    if by.allows(Action::ManageKeys) {
+        return Ok(());
     }
-    if !by.allows(Action::ManageKeys) {
-        return Err(AccessError::NotAllowed {
-            message: "Admin tier required to manage keys".to_owned(),
-            hint: "use a key of that tier, or `adwd key` in a shell of the daemon's own user",
-        });
-    }
-    Ok(())
+    let (message, hint) = match by.tier.allows(Action::ManageKeys) {
+        true => (
+            "a key that is bound to projects may not manage keys",
+            "use one that is not, or `adwd key` in a shell of the daemon's own user",
+        ),
+        false => (
+            "Admin tier required to manage keys",
+            "use a key of that tier, or `adwd key` in a shell of the daemon's own user",
+        ),
+    };
+    Err(AccessError::NotAllowed { message: message.to_owned(), hint })
 }
 
 /// The row's tier, where it is not above one's own.
@@ -523,14 +528,6 @@ fn project_list(names: &[String]) -> Result<Option<String>, AccessError> {
     serde_json::to_string(&parsed).map(Some).map_err(|error| invalid(error.to_string()))
 }
 
-/// How a key ended, where it has.
-fn ended(row: &KeyRow, now: Millis) -> Option<&'static str> {
-    if row.revoked_at.is_some() {
-        return Some("revoked");
-    }
-    row.expires_at.is_some_and(|at| at <= now).then_some("expired")
-}
-
 fn view(row: &KeyRow, now: Millis) -> KeyView {
     let at = |at: Option<Millis>| at.map(Millis::rfc3339);
     KeyView {
@@ -550,32 +547,4 @@ fn view(row: &KeyRow, now: Millis) -> KeyView {
         revoked_by: row.revoked_by.clone(),
         last_used_at: at(row.last_used_at),
     }
-}
-
-fn of_row(row: &KeyRow) -> Result<Identity, Denied> {
-    let tier = key_tier(&row.tier).ok_or(Denied::Unknown)?;
-    let scope = match row.projects.as_deref() {
-        None => Scope::All,
-        // What cannot be read binds to nothing, not to everything.
-        Some(names) => Scope::Projects(Arc::new(serde_json::from_str(names).unwrap_or_default())),
-    };
-    let principal = Principal {
-        user_id: format!("key:{}", row.id),
-        transport: Transport::Http,
-        tier,
-        scope,
-        hourly_tenths: row.hourly_tenths.and_then(|tenths| u64::try_from(tenths).ok()),
-    };
-    Ok(Identity { principal, until: row.expires_at, key: Some(row.id.clone()) })
-}
-
-fn of_claims(claims: jwt::Claims) -> Result<Identity, Denied> {
-    let principal = Principal {
-        user_id: format!("oauth:{}", claims.subject),
-        transport: Transport::Http,
-        tier: claims.tier.ok_or(Denied::Scope)?,
-        scope: claims.scope,
-        hourly_tenths: None,
-    };
-    Ok(Identity { principal, until: Some(claims.expires_at), key: None })
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Scope, Tier};
@@ -81,7 +81,9 @@ struct Header {
     alg: String,
     kid: Option<String>,
     typ: Option<String>,
+    #[serde(default, deserialize_with = "there")]
     crit: Option<Value>,
+    #[serde(default, deserialize_with = "there")]
     b64: Option<Value>,
 }
 
@@ -94,7 +96,14 @@ struct Payload {
     nbf: Option<f64>,
     scope: Option<Value>,
     scp: Option<Value>,
+    #[serde(default, deserialize_with = "there")]
     adwd_projects: Option<Value>,
+}
+
+/// What is there, `null` too: issuers write that for a user without an entry, and it is no leave to
+/// see everything.
+fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// The issuer's keys that can be used out of a JWK set (RFC 7517); others are passed over.

@@ -103,6 +103,7 @@ fn headers_that_are_not_as_they_should_be() {
         ("typ", json!("dpop+jwt"), "typ"),
         ("typ", json!("logout+jwt"), "typ"),
         ("crit", json!(["exp"]), "extensions"),
+        ("crit", json!(null), "extensions"),
         ("b64", json!(false), "extensions"),
     ] {
         let told = why(&token(&with(header(), name, value.clone()), &payload()));
@@ -136,6 +137,7 @@ fn claims_that_are_not_as_they_should_be() {
         ("sub", json!("a\nb"), "whom"),
         ("sub", json!("x".repeat(201)), "whom"),
         ("adwd_projects", json!(7), "adwd_projects"),
+        ("adwd_projects", json!(null), "adwd_projects"),
         ("adwd_projects", json!(["a", 7]), "adwd_projects"),
     ] {
         let told = why(&token(&header(), &with(payload(), name, value.clone())));

@@ -37,8 +37,10 @@ pub const WATCHED_COUNT: usize = 256;
 pub const URI_MAX_BYTES: usize = 16 * 1024;
 /// Runs of which a stream of a bound caller remembers whether they are its own.
 pub const AUDIENCE_COUNT: usize = 1_024;
-/// Streams and waits that may be open at once, over all connections.
+/// Streams and waits that may be open at once: over HTTP, and as many on the socket.
 pub const STREAMS_COUNT: usize = 256;
+/// Those of one caller over HTTP: as many as one address may have connections.
+pub const CALLER_STREAMS_COUNT: usize = 64;
 /// Connections to the unix socket at once.
 pub const UNIX_CONNECTIONS_COUNT: usize = 256;
 /// One message over the socket: an output of a step at its bound (4 MiB) fits with its escapes, and

@@ -272,15 +272,24 @@ fn of_result(result: &CallToolResult) -> End {
     }
     // A run that failed is an answer; what names no code of its own is an error all the same.
     let code = text("/error/code").or_else(|| text("/code"));
-    let refused = matches!(code.as_deref(), Some("not_allowed" | "disabled" | RATE_LIMITED));
-    let status = if refused { Status::Refused } else { Status::Error };
-    End { status, adw_id, error_code: code.or_else(|| Some("error".to_owned())) }
+    End {
+        status: refused_or_error(code.as_deref()),
+        adw_id,
+        error_code: code.or_else(|| Some("error".to_owned())),
+    }
+}
+
+fn refused_or_error(code: Option<&str>) -> Status {
+    match code {
+        Some("not_allowed" | "disabled" | RATE_LIMITED) => Status::Refused,
+        _ => Status::Error,
+    }
 }
 
 fn protocol_end(error: &ErrorData) -> End {
     let named = error.data.as_ref().and_then(|data| data.get("code")).and_then(Value::as_str);
     let code = named.map_or_else(|| error.code.0.to_string(), audit::word);
-    End { status: Status::Error, adw_id: None, error_code: Some(code) }
+    End { status: refused_or_error(named), adw_id: None, error_code: Some(code) }
 }
 
 impl Barred {

@@ -22,6 +22,7 @@ pub mod schema;
 pub mod server;
 pub mod shown;
 pub mod steps;
+mod streams;
 pub mod subscriptions;
 pub mod tools;
 pub mod transport;

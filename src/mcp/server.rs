@@ -15,11 +15,10 @@ use rmcp::model::{
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::args::clip;
-use super::bounds::{STATIC_TTL_MS, STREAMS_COUNT};
+use super::bounds::STATIC_TTL_MS;
 use super::callable::refusal;
 use super::caller::caller;
 use super::error::ToolError;
@@ -27,6 +26,7 @@ use super::gate::{Asked, Gate};
 use super::health::Health;
 use super::runs::tasks;
 use super::shown::{Hello, Shown};
+use super::streams::{StreamPlace, Streams};
 use super::subscriptions::{Watched, acceptable, pump};
 use super::tools::{self, Catalogue};
 use super::{completion, prompts, resources};
@@ -104,7 +104,7 @@ pub struct AdwServer {
 struct Shared {
     deps: McpDeps,
     catalogue: Catalogue,
-    streams: Arc<Semaphore>,
+    streams: Streams,
     stopping: CancellationToken,
 }
 
@@ -119,7 +119,7 @@ impl AdwServer {
         let shared = Shared {
             catalogue: Catalogue::new(deps.trigger_tools_enabled, deps.tool_names),
             deps,
-            streams: Arc::new(Semaphore::new(STREAMS_COUNT)),
+            streams: Streams::default(),
             stopping,
         };
         AdwServer {
@@ -207,14 +207,8 @@ impl AdwServer {
     }
 
     /// A place among the streams and waits that may be open at once.
-    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ToolError> {
-        self.shared.streams.clone().try_acquire_owned().map_err(|_| {
-            ToolError::new(
-                "busy",
-                format!("{STREAMS_COUNT} streams and waits are open, which is the most"),
-                "ask get_adw_state now and then instead of waiting",
-            )
-        })
+    pub(super) fn place(&self) -> Result<StreamPlace, ToolError> {
+        self.shared.streams.place(&self.principal)
     }
 
     /// A call of a tool through the gate, and what it answers.
@@ -474,16 +468,20 @@ impl ServerHandler for AdwServer {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let caller = caller(&self.principal, &context);
-        if !self.principal.allows(Action::Steer) {
-            return Err(ErrorData::invalid_request("Team tier required to cancel runs", None));
-        }
         let arguments = JsonObject::from_iter([("taskId".to_owned(), json!(request.task_id))]);
         let asked = Asked::method("tasks/cancel", &arguments);
         let entered = self.gate().enter(&self.principal, asked, &context).await;
         let pass = entered.map_err(|barred| barred.into_protocol(&self.principal))?;
-        let cancelled = self.runs().cancel(&caller, &request.task_id).await;
-        let outcome =
-            cancelled.map(|_| ()).map_err(|error| tasks::task_error(&request.task_id, error));
+        let outcome = match self.principal.allows(Action::Steer) {
+            true => match self.runs().cancel(&caller, &request.task_id).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(tasks::task_error(&request.task_id, error)),
+            },
+            false => {
+                let code = json!({ "code": "not_allowed" });
+                Err(ErrorData::invalid_request("Team tier required to cancel runs", Some(code)))
+            }
+        };
         pass.leave_plainly(&outcome).await;
         outcome
     }

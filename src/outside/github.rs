@@ -205,7 +205,9 @@ fn labelled(
     }
     // Putting a label on an issue takes the triage role, except by a form that puts it on what a
     // stranger writes: then the sender is the issue's author, and GitHub says what that one is.
-    let own = issue.user.as_ref().is_some_and(|user| user.login == sender.login);
+    // Where it does not say whose the issue is, it may be the sender's.
+    let is_sender = |user: &User| user.login.eq_ignore_ascii_case(&sender.login);
+    let own = issue.user.as_ref().is_none_or(is_sender);
     let association = match own {
         true => issue.author_association.as_deref().unwrap_or("NONE"),
         false => "COLLABORATOR",

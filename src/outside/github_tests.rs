@@ -125,6 +125,13 @@ fn a_label_that_a_form_puts_on_a_strangers_issue_starts_nothing() {
     let mut own = labelled_by("stranger");
     own["issue"]["author_association"] = json!("MEMBER");
     assert!(matches!(asked("issues", &own), Asked::Order(_)));
+    // Whose the issue is may be left out (a deleted account) or be spelt in other letters.
+    let mut nobodys = labelled_by("stranger");
+    nobodys["issue"]["user"] = json!(null);
+    assert!(why_not("issues", &nobodys).contains("may not"));
+    let mut spelt = labelled_by("stranger");
+    spelt["sender"]["login"] = json!("Stranger");
+    assert!(why_not("issues", &spelt).contains("may not"));
 }
 
 #[test]

@@ -63,6 +63,7 @@ pub struct OutsideDeps {
 pub(crate) struct Ctx {
     deps: OutsideDeps,
     github_secret: Option<Secret>,
+    refusals: webhook::Refusals,
     client: reqwest::Client,
 }
 
@@ -91,7 +92,12 @@ impl Outside {
             ),
         }
         let hooks = teller::hooks(&deps.config.hooks)?;
-        let ctx = Arc::new(Ctx { client: teller::client(deps.version)?, github_secret, deps });
+        let ctx = Arc::new(Ctx {
+            client: teller::client(deps.version)?,
+            github_secret,
+            refusals: webhook::Refusals::default(),
+            deps,
+        });
         scheduler::begin(&ctx).await?;
         let hooks = teller::begin(&ctx, hooks).await?;
         let mut parts = JoinSet::new();

@@ -101,7 +101,8 @@ fn message(head: &str, lines: &[String]) -> Value {
 
 /// Text that others wrote, so that it can neither call people nor look like something of ours:
 /// `&<>` as Slack wants them, an invisible space behind each `@` (other servers read `@channel` in
-/// plain text), no line breaks, no marks of formatting.
+/// plain text) and each `]` (they read `[text](address)` as a link that hides where it leads), no
+/// line breaks, no marks of formatting.
 fn plain(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(HOOK_TEXT_MAX_CHARS) {
@@ -110,6 +111,7 @@ fn plain(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '@' => out.push_str("@\u{200b}"),
+            ']' => out.push_str("]\u{200b}"),
             '*' | '`' | '~' => {}
             c if c.is_control() => out.push(' '),
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}

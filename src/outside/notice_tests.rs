@@ -115,6 +115,7 @@ proptest! {
         prop_assert!(!shown.contains(['<', '>', '\n', '`', '*']));
         let harmless = shown.split('@').skip(1).all(|after| after.starts_with('\u{200b}'));
         prop_assert!(harmless, "{}", shown);
+        prop_assert!(!shown.contains("](") && !shown.contains("]["), "{}", shown);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `POST /webhooks/github`: proved, remembered, carried out, answered.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,7 +16,10 @@ use sha2::{Digest, Sha256};
 use super::github::{self, Action, Asked, Order};
 use super::{Ctx, Told, begins, is_passing, sql, told};
 use crate::auth::Tier;
-use crate::limits::{OUTSIDE_ANSWER_MS, OUTSIDE_BODY_MAX_BYTES, OUTSIDE_BODY_MS};
+use crate::clock::Millis;
+use crate::limits::{
+    OUTSIDE_ANSWER_MS, OUTSIDE_BODY_MAX_BYTES, OUTSIDE_BODY_MS, OUTSIDE_REFUSAL_LOG_MS,
+};
 use crate::runs::{Caller, ListFilter, RunSummary, RunsError, TriggerRequest};
 
 /// Path of the endpoint.
@@ -33,11 +36,35 @@ async fn github(State(ctx): State<Arc<Ctx>>, request: Request) -> Response {
     let (status, answer) = match receive(&ctx, request).await {
         Ok(answer) => answer,
         Err((status, why)) => {
-            tracing::warn!(status = status.as_u16(), "a webhook was refused: {why}");
+            // Anybody can be refused as often as they like; the log is not theirs to fill.
+            if let Some(unsaid) = ctx.refusals.is_said(ctx.deps.clock.now()) {
+                let status = status.as_u16();
+                tracing::warn!(status, unsaid, "a webhook was refused: {why}");
+            }
             refusal(status, &why)
         }
     };
     (status, Json(answer)).into_response()
+}
+
+/// Which refusals the log tells of: one in [`OUTSIDE_REFUSAL_LOG_MS`].
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<(Option<Millis>, u64)>);
+
+impl Refusals {
+    /// Whether the log tells of one at this moment, and then of how many before it did not.
+    fn is_said(&self, now: Millis) -> Option<u64> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (said_at, unsaid) = &mut *last;
+        // A clock that goes back silences nothing.
+        let fresh = |at: Millis| (0..OUTSIDE_REFUSAL_LOG_MS).contains(&now.since_ms(at));
+        if said_at.is_some_and(fresh) {
+            *unsaid += 1;
+            return None;
+        }
+        *said_at = Some(now);
+        Some(std::mem::take(unsaid))
+    }
 }
 
 fn refusal(status: StatusCode, why: &str) -> Answer {
@@ -299,4 +326,19 @@ async fn steer(
         false => runs.resume(caller, &run.adw_id, None).await?,
     };
     Ok((run.adw_id, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_are_refused_the_log_tells_of_one_a_second_and_how_many_more_there_were() {
+        let refusals = Refusals::default();
+        let at = |ms: i64| refusals.is_said(Millis(1_795_000_000_000 + ms));
+        assert_eq!(at(0), Some(0));
+        assert!((1..1_000).all(|ms| at(ms).is_none()));
+        assert_eq!((at(1_000), at(1_001), at(2_000)), (Some(999), None, Some(1)));
+        assert_eq!(at(-60_000), Some(0), "a clock that goes back silences nothing");
+    }
 }

@@ -26,8 +26,8 @@ use tokio_util::sync::PollSemaphore;
 use super::names::{Hosts, Origins};
 use super::refusal::{last_refusal, refusal};
 use crate::limits::{
-    HTTP_BODIES_BYTES, HTTP_BODY_BYTES, HTTP_BODY_MS, HTTP_SMALL_BODY_BYTES,
-    HTTP_TURNED_AWAY_RETRY_S,
+    HTTP_BODIES_BYTES, HTTP_BODY_BYTES, HTTP_BODY_MS, HTTP_OTHER_BODIES_BYTES,
+    HTTP_SMALL_BODY_BYTES, HTTP_TURNED_AWAY_RETRY_S,
 };
 
 /// What the front knows.
@@ -35,30 +35,45 @@ use crate::limits::{
 pub struct Front {
     hosts: Hosts,
     origins: Origins,
-    /// Paths whose requests may be larger (or must be smaller) than the usual, in bytes.
-    bodies: Vec<(&'static str, usize)>,
-    /// What larger bodies may take up together, in bytes.
-    room: Arc<Semaphore>,
+    /// Paths whose requests may be larger (or must be smaller) than the usual, in bytes, and the room
+    /// of each: what strangers send elsewhere must not take it from those who were let in there.
+    bodies: Vec<(&'static str, usize, Room)>,
+    /// The room for bodies of all other paths.
+    room: Room,
+}
+
+/// What larger bodies may take up together, and what is left of it, in bytes.
+#[derive(Clone, Debug)]
+struct Room {
+    max: usize,
+    left: Arc<Semaphore>,
+}
+
+impl Room {
+    fn new(max: usize) -> Room {
+        Room { max, left: Arc::new(Semaphore::new(max)) }
+    }
 }
 
 impl Front {
     /// A front for these names and pages; every body up to [`HTTP_BODY_BYTES`].
     #[must_use]
     pub fn new(hosts: Hosts, origins: Origins) -> Front {
-        let room = Arc::new(Semaphore::new(HTTP_BODIES_BYTES));
+        let room = Room::new(HTTP_OTHER_BODIES_BYTES);
         Front { hosts, origins, bodies: Vec::new(), room }
     }
 
     /// With another bound for the bodies of one path.
     #[must_use]
     pub fn with_bodies(mut self, path: &'static str, max_bytes: usize) -> Front {
-        self.bodies.push((path, max_bytes));
+        self.bodies.push((path, max_bytes, Room::new(HTTP_BODIES_BYTES)));
         self
     }
 
-    fn body_max(&self, path: &str) -> usize {
-        let own = self.bodies.iter().find(|(own, _)| *own == path);
-        own.map_or(HTTP_BODY_BYTES, |(_, max)| *max)
+    /// How large a body may be, and the room that it shares.
+    fn body(&self, path: &str) -> (usize, &Room) {
+        let own = self.bodies.iter().find(|(own, ..)| *own == path);
+        own.map_or((HTTP_BODY_BYTES, &self.room), |(_, max, room)| (*max, room))
     }
 
     /// The refusal of a request that is none at all, or none for us; its body is not looked at.
@@ -164,7 +179,7 @@ fn harden(headers: &mut HeaderMap) {
 
 /// Answers a request whose body keeps its bounds, or says which it broke.
 async fn bounded(front: &Front, request: Request, next: Next) -> Response {
-    let max = front.body_max(request.uri().path());
+    let (max, room) = front.body(request.uri().path());
     let length = request.headers().get(CONTENT_LENGTH);
     let declared = length.and_then(|text| text.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|bytes| bytes > max) {
@@ -180,7 +195,8 @@ async fn bounded(front: &Front, request: Request, next: Next) -> Response {
             max,
             read: 0,
             declared,
-            room: PollSemaphore::new(front.room.clone()),
+            room: PollSemaphore::new(room.left.clone()),
+            room_max: room.max,
             late: Box::pin(sleep(Duration::from_millis(HTTP_BODY_MS))),
             fate: fate.clone(),
         })
@@ -252,6 +268,7 @@ struct Metered {
     read: usize,
     declared: Option<usize>,
     room: PollSemaphore,
+    room_max: usize,
     late: Pin<Box<Sleep>>,
     fate: Arc<Fate>,
 }
@@ -269,7 +286,7 @@ impl Metered {
             return Poll::Ready(());
         }
         // One that comes in chunks may grow to the bound.
-        let share = self.declared.unwrap_or(self.max).min(HTTP_BODIES_BYTES);
+        let share = self.declared.unwrap_or(self.max).min(self.room_max);
         let bytes = u32::try_from(share).unwrap_or(u32::MAX);
         let permit = ready!(self.room.poll_acquire_many(cx, bytes));
         *self.fate.share.lock().unwrap_or_else(PoisonError::into_inner) = permit;

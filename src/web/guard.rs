@@ -158,11 +158,16 @@ fn credential(headers: &HeaderMap) -> Shown<'_> {
     }
 }
 
-/// Whether somebody says that the request is another's.
+/// Whether somebody says that the request is another's: the headers of RFC 7239 and 9110, and those
+/// by which proxies and tunnels name their peer or its user.
 fn is_forwarded(headers: &HeaderMap) -> bool {
+    const BEGINNINGS: [&str; 4] = ["x-forwarded", "x-original-", "x-envoy-", "tailscale-"];
     headers.keys().any(|name| {
         let name = name.as_str();
-        matches!(name, "forwarded" | "via" | "x-real-ip") || name.starts_with("x-forwarded-")
+        matches!(name, "forwarded" | "forwarded-for" | "via" | "x-real-ip" | "cdn-loop")
+            || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+            // `client-ip`, `x-client-ip`, `true-client-ip`, `cf-connecting-ip`, `x-azure-clientip`, …
+            || ["client-ip", "connecting-ip", "clientip"].iter().any(|end| name.ends_with(end))
     })
 }
 
@@ -217,9 +222,30 @@ mod tests {
 
     #[test]
     fn any_forwarding_header_counts() {
-        for name in ["forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-anything"] {
+        for name in [
+            "forwarded",
+            "via",
+            "x-real-ip",
+            "x-forwarded-for",
+            "x-forwarded-anything",
+            "x-forwarded",
+            "forwarded-for",
+            "client-ip",
+            "x-client-ip",
+            "true-client-ip",
+            "cf-connecting-ip",
+            "x-cluster-client-ip",
+            "fly-client-ip",
+            "fastly-client-ip",
+            "x-azure-clientip",
+            "x-envoy-external-address",
+            "x-original-forwarded-for",
+            "tailscale-user-login",
+            "cdn-loop",
+        ] {
             assert!(is_forwarded(&headers(&[(name, "x")])), "{name}");
         }
-        assert!(!is_forwarded(&headers(&[("user-agent", "via")])));
+        let plain = [("user-agent", "via"), ("accept", "forwarded"), ("x-request-id", "1")];
+        assert!(!is_forwarded(&headers(&plain)));
     }
 }

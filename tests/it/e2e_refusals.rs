@@ -111,13 +111,14 @@ async fn a_request_made_twice_is_one_run(world: World) {
     assert_eq!(first["already_running"], false, "{first:#}");
     world.at_gate("plan").await;
 
-    // The phase stands still at its gate; once the daemon has stored the last state that it wrote,
-    // nothing moves any more.
+    // The phase stands still at its gate; once the daemon has stored the last state that it wrote and
+    // what its agents used so far, nothing moves any more.
     let file = repo.root.join(format!("automation/agents/{id}/adw_state.json"));
     eventually("the daemon has stored the state of the waiting phase", SOON, async || {
         let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         let run = state(&client, &id).await;
-        if run["state"] == written { Ok(()) } else { Err(run["state"].to_string()) }
+        let stored = run["state"] == written && run["usage"].is_object();
+        if stored { Ok(()) } else { Err(run.to_string()) }
     })
     .await;
     let before = world.snapshot(&[&repo]).await;

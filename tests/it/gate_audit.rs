@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use adwd::audit::{Audit, End, InvocationFilter, Status, Writer};
+use adwd::audit::{Audit, Call, End, InvocationFilter, Status, Writer};
+use adwd::auth::{Principal, Tier};
 use adwd::db::Db;
+use adwd::limits::AUDIT_DELETE_COUNT;
 use adwd::quota::Cost;
 
 use crate::db::Scratch;
@@ -18,6 +20,7 @@ on_both_engines!(
     the_first_refusal_of_an_hour_is_on_record_and_the_others_are_counted,
     a_page_leads_to_the_next_and_filters_narrow_it,
     old_records_go_and_so_do_the_oldest_of_too_many,
+    a_flood_of_reads_without_a_key_pushes_nobody_out_of_the_record,
     ends_wait_for_a_database_that_comes_back,
     odd_text_is_stored_and_breaks_no_page,
 );
@@ -201,6 +204,31 @@ async fn old_records_go_and_so_do_the_oldest_of_too_many(s: Scratch) {
     assert_eq!(Writer::sweep(&few).await.unwrap(), 3);
     assert_eq!(page(&audit, InvocationFilter::default()).await, ["t5", "t4"]);
     assert_eq!(Writer::sweep(&few).await.unwrap(), 0);
+}
+
+async fn a_flood_of_reads_without_a_key_pushes_nobody_out_of_the_record(s: Scratch) {
+    let (s, clock) = ready(s).await;
+    let audit = audit(&s.db, &clock, "here").await;
+    let nobody =
+        |tier: Tier| Call { user_id: Principal::LOOPBACK.to_owned(), tier, ..call("nobody") };
+    audit.open(call("first")).await.unwrap().close(End::ok()).await;
+    // Where loopback is trusted it works, and what works is kept like everybody's.
+    audit.open(nobody(Tier::Team)).await.unwrap().close(End::ok()).await;
+    for n in 0..AUDIT_DELETE_COUNT + 50 {
+        clock.advance(1);
+        audit.open(nobody(Tier::Free)).await.unwrap().close(End::ok()).await;
+        if n == 7 {
+            audit.open(call("second")).await.unwrap().close(End::ok()).await;
+        }
+    }
+    audit.flush().await;
+    let mut small = deps(&s.db, &clock, "here");
+    small.keep_count = 40;
+    let gone = Writer::sweep(&small).await.unwrap();
+    assert_eq!(gone, u64::from(AUDIT_DELETE_COUNT) + 50 - 4, "a tenth of the places is theirs");
+    let left = page(&audit, InvocationFilter::default()).await;
+    assert_eq!(left, ["nobody", "nobody", "nobody", "nobody", "second", "nobody", "first"]);
+    assert_eq!(Writer::sweep(&small).await.unwrap(), 0);
 }
 
 async fn ends_wait_for_a_database_that_comes_back(s: Scratch) {

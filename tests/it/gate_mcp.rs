@@ -334,6 +334,27 @@ async fn calls_are_on_record_with_their_run_their_end_and_no_secret() {
     assert_eq!(reply["result"]["structuredContent"]["error"]["code"], "not_allowed");
 }
 
+/// It changes a run, so whoever tries it is on record and pays, also where the tier is too low.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_by_task_that_is_not_allowed_is_refused_recorded_and_paid_for() {
+    let (world, _) = gated(RatesConfig::default(), Tier::Free).await;
+    let socket = world.client((Road::Unix, Era::Modern)).await;
+    let run = ok(&socket, "trigger_adw_workflow", json!({ "issue_number": 7 })).await;
+    let client = world.connect((Road::Http, Era::Modern), Ear::with_tasks()).await;
+    let id = run["adw_id"].as_str().unwrap();
+    let error = client.cancel_task(rmcp::model::CancelTaskParams::new(id)).await.unwrap_err();
+    assert!(error.to_string().contains("Team tier required"), "{error}");
+    let state = ok(&socket, "get_adw_state", json!({ "adw_id": id })).await;
+    assert!(state["status"] != "cancelled" && state["status"] != "stopping", "{state}");
+    world.recorded().await;
+    let filter = json!({ "status": "refused", "adw_id": id });
+    let calls = ok(&socket, "list_mcp_invocations", filter).await;
+    let call = &calls["invocations"][0];
+    assert_eq!((&call["tool_name"], &call["user_id"]), (&json!("tasks/cancel"), &json!("key:k1")));
+    assert_eq!(call["error_code"], "not_allowed");
+    assert_eq!(hour(&world.db, "key:k1").await.unwrap().1, 10);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_has_its_own_log_of_who_steered_it() {
     let (world, _) = gated(RatesConfig::default(), Tier::Team).await;

@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use adwd::limits::{HTTP_BODY_BYTES, HTTP_BODY_MS, HTTP_HEAD_MS};
+use adwd::limits::{
+    HTTP_BODIES_BYTES, HTTP_BODY_BYTES, HTTP_BODY_MS, HTTP_HEAD_MS, HTTP_SMALL_BODY_BYTES,
+    OUTSIDE_BODY_MS,
+};
 use adwd::mcp::bounds::BODY_MAX_BYTES;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::hostile_support::*;
-use crate::world::{RUN, SOON, World, eventually};
+use crate::world::{RUN, SOON, World, eventually, quoted};
 
 /// Sends a byte every now and then, until the server has had enough; what it said, and when.
 async fn drip(address: &str, first: String) -> (String, Duration) {
@@ -124,6 +127,32 @@ async fn many_expensive_bodies_at_once_cost_nobody_anything() {
         if now <= before + GROWTH_KIB { Ok(()) } else { Err(format!("{before} to {now} KiB")) }
     })
     .await;
+}
+
+/// Bodies of strangers (a webhook's proves itself only once it is whole) share a room of their own:
+/// however many are on their way, those who were let in to `/mcp` find theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_bodies_of_strangers_take_no_room_from_those_who_were_let_in() {
+    let world = World::new().await;
+    world.set("github.webhook_secret", &quoted("0123456789abcdef0123456789abcdef"));
+    let _daemon = world.daemon().await;
+    let at = address(&world);
+    let length = format!("Content-Length: {HTTP_BODY_BYTES}\r\n");
+    let mut strangers = Vec::new();
+    for _ in 0..HTTP_BODIES_BYTES / HTTP_BODY_BYTES + 1 {
+        let mut stranger = TcpStream::connect(&at).await.unwrap();
+        let first = head(&at, "/webhooks/github", &length) + &"x".repeat(1024);
+        stranger.write_all(first.as_bytes()).await.unwrap();
+        strangers.push(stranger);
+    }
+    let text = "x".repeat(2 * HTTP_SMALL_BODY_BYTES);
+    let call =
+        rpc("tools/call", json!({ "name": "get_adw_state", "arguments": { "adw_id": text } }));
+    let began = Instant::now();
+    let answer = say(&at, &post(&at, &[], &call.to_string())).await;
+    assert_eq!(status(&answer), 200, "{answer}");
+    assert!(began.elapsed() < Duration::from_millis(OUTSIDE_BODY_MS / 2), "{:?}", began.elapsed());
+    drop(strangers);
 }
 
 #[tokio::test(flavor = "multi_thread")]

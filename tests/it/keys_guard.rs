@@ -8,7 +8,7 @@ use adwd::auth::{Access, AccessDeps, KeyView, NewKey, Principal, ShownKey};
 use adwd::clock::{Millis, TestClock};
 use adwd::config::AccessConfig;
 use adwd::ids::OsRng;
-use adwd::limits::ACCESS_FAILURES_COUNT;
+use adwd::limits::{ACCESS_ADDRESSES_COUNT, ACCESS_FAILURES_COUNT, ACCESS_FORGET_MS};
 use adwd::web::{Guard, guarded};
 use axum::routing::any;
 use axum::{Extension, Router};
@@ -31,6 +31,8 @@ on_both_engines!(
     another_handle_on_the_database_sees_the_key,
     the_use_of_a_key_is_written_down,
     an_event_stream_ends_with_its_key,
+    an_event_stream_ends_with_the_secret_that_opened_it,
+    strangers_with_many_addresses_fill_no_table,
 );
 
 const NOW: Millis = Millis(1_795_000_000_000);
@@ -214,7 +216,9 @@ async fn without_a_credential_only_loopback_that_nobody_speaks_for_is_let_in() {
     }
     let access = access_with(&s, &clock, folder.path(), config(true, false)).await;
     let url = served(access, Peer::Loopback, false).await;
-    for name in ["Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host"] {
+    for name in
+        ["Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host", "CF-Connecting-IP"]
+    {
         let response = ask_with(&url, None, &[(name, "127.0.0.1")]).await;
         assert_eq!(response.status(), 401, "{name}");
     }
@@ -416,15 +420,69 @@ async fn the_use_of_a_key_is_written_down(s: Scratch) {
     used(later).await;
 }
 
+/// A stream that was opened with that key.
+async fn stream(gate: &Gate, key: &str) -> Response {
+    adwd::tls::install();
+    let request = Web::new().get(format!("{}/stream", gate.url));
+    let stream = request.header("authorization", format!("bearer {key}")).send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    stream
+}
+
+async fn ends(mut stream: Response) {
+    let end = tokio::time::timeout(std::time::Duration::from_secs(SOON), stream.chunk()).await;
+    assert!(end.expect("it ends").expect("in order").is_none());
+}
+
 async fn an_event_stream_ends_with_its_key(s: Scratch) {
     let gate = gate(&s).await;
     let key = make(&gate.access, "solo").await;
-    adwd::tls::install();
-    let request = Web::new().get(format!("{}/stream", gate.url));
-    let mut stream =
-        request.header("authorization", format!("bearer {}", key.key)).send().await.unwrap();
-    assert_eq!(stream.status(), 200);
+    let stream = stream(&gate, &key.key).await;
     gate.access.revoke(&owner(), &key.facts.id).await.unwrap();
-    let end = tokio::time::timeout(std::time::Duration::from_secs(SOON), stream.chunk()).await;
-    assert!(end.expect("it ends").expect("in order").is_none());
+    ends(stream).await;
+}
+
+/// Who rotates a key because it got out shuts out who has it, wherever that one already is.
+async fn an_event_stream_ends_with_the_secret_that_opened_it(s: Scratch) {
+    let gate = gate(&s).await;
+    let first = make(&gate.access, "solo").await;
+    let id = first.facts.id.as_str();
+    let open = stream(&gate, &first.key).await;
+    let second = gate.access.rotate(&owner(), id, None).await.unwrap();
+    ends(open).await;
+    // With a time of grace it lives as long as that; the newer secret's own goes on.
+    let (old, held) = (stream(&gate, &second.key).await, second.key.as_str());
+    let third = gate.access.rotate(&owner(), id, Some("1h")).await.unwrap();
+    let of_old = gate.access.identify(held, "t").await.unwrap();
+    let of_new = gate.access.identify(&third.key, "t").await.unwrap();
+    gate.clock.advance(3_600_000);
+    // Any change makes streams look again.
+    gate.access.revoke(&owner(), &make(&gate.access, "free").await.facts.id).await.unwrap();
+    ends(old).await;
+    let is_over = async |identity| {
+        let limit = std::time::Duration::from_millis(300);
+        tokio::time::timeout(limit, gate.access.ended(identity)).await.is_ok()
+    };
+    assert!(is_over(&of_old).await && !is_over(&of_new).await);
+}
+
+async fn strangers_with_many_addresses_fill_no_table(s: Scratch) {
+    let gate = gate(&s).await;
+    ask(&gate.url, Some("adwd_guess")).await;
+    // As if each had shown one bad credential, and none so many that it was shut out.
+    s.db.exec(
+        "INSERT INTO access_failures (address, failures, window_at, blocks, blocked_until, seen_at) \
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
+         SELECT 'a' || CAST(i AS TEXT), 1, $2, 0, 0, $2 FROM n",
+        adwd::args![ACCESS_ADDRESSES_COUNT + 500, NOW],
+    )
+    .await
+    .unwrap();
+    gate.clock.advance(ACCESS_FORGET_MS);
+    assert_eq!(ask(&gate.url, Some("adwd_guess")).await.status(), 401);
+    let (rows,): (i64,) =
+        s.db.one("SELECT CAST(COUNT(*) AS BIGINT) FROM access_failures", adwd::args![])
+            .await
+            .unwrap();
+    assert_eq!(rows, ACCESS_ADDRESSES_COUNT);
 }
