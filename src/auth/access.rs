@@ -422,7 +422,7 @@ impl Access {
 /// Managing keys is for those who may, and who see everything: a key that is bound to projects could
 /// make itself one that is not.
 fn may_manage(by: &Principal) -> Result<(), AccessError> {
-    if !by.allows(Action::ManageKeys) {
+    if !by.tier.allows(Action::ManageKeys) {
         return Err(AccessError::NotAllowed {
             message: "Admin tier required to manage keys".to_owned(),
             hint: "use a key of that tier, or `adwd key` in a shell of the daemon's own user",

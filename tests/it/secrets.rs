@@ -131,7 +131,9 @@ async fn prepare(world: &World, issuer: &Issuer, receiver: &Receiver) -> Vec<std
     .concat();
     world.serve(
         &repo,
-        &format!("{lines}env_allow = [\"*\"]\ncheck_command = \"sh check\"\n{tables}"),
+        &format!(
+            "{lines}env_allow = [\"ADWD_*\", \"OTEL_*\"]\ncheck_command = \"sh check\"\n{tables}"
+        ),
     );
     vec![world.config_file(), filed]
 }
@@ -256,6 +258,8 @@ async fn no_secret_is_found_where_it_does_not_belong(world: World) {
     assert_eq!(held, Vec::<&str>::new(), "in the database");
     let own_files: Vec<&Path> = own_files.iter().map(std::path::PathBuf::as_path).collect();
     assert_eq!(needles.in_files(&world.root, &own_files), Vec::<String>::new());
+    let where_they_belong = needles.in_files(&world.root, &[]);
+    assert_eq!(where_they_belong.len(), 3, "hooks and their file: {where_they_belong:?}");
     assert_log_is_talkative(&world);
 }
 
@@ -296,11 +300,11 @@ fn assert_processes(world: &World, needles: &Needles) {
     assert!(all.iter().any(procs::Proc::is_monitor), "a phase is at it: {all:?}");
     for process in all {
         needles.assert_none("a command line", &process.argv.join(" "));
-        if !process.is_daemon() {
-            let environ = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
-            let held = needles.in_bytes(&environ);
-            assert_eq!(held, Vec::<&str>::new(), "in the environment of {process:?}");
-        }
+        let environ = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        let held = needles.in_bytes(&environ);
+        // Where they came from.
+        let expected = process.is_daemon();
+        assert_eq!(!held.is_empty(), expected, "{held:?} in the environment of {process:?}");
     }
 }
 
