@@ -11,6 +11,7 @@ mod exposure;
 mod ground;
 mod host;
 mod listen;
+mod secrets;
 mod signals;
 
 use std::collections::BTreeMap;
@@ -88,6 +89,7 @@ pub async fn serve(
         stderr: options.foreground || (!options.detached && io::stderr().is_terminal()),
         env: env.clone(),
     })?;
+    secrets::guard(&loaded.config);
     let state_dir = paths.state_dir.display();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid, %state_dir, "starting");
     if options.detached {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    adwd::telemetry::tell_panics();
     let mut words = std::env::args_os().skip(1);
     // Before anything else: the monitor of a phase must not pay for, or fail on, what it needs not.
     if words.next().is_some_and(|word| word == "__monitor") {

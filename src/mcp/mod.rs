@@ -12,6 +12,8 @@ pub mod callable;
 pub mod caller;
 pub mod completion;
 pub mod error;
+#[cfg(debug_assertions)]
+mod fault;
 pub mod gate;
 pub mod greeting;
 pub mod health;

@@ -1,8 +1,10 @@
 //! The handler: what the protocol asks, sent to where it is answered.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
     CompleteResult, DiscoverResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
@@ -222,9 +224,31 @@ impl AdwServer {
             Ok(pass) => pass,
             Err(barred) => return Ok(refusal(request, barred.into_answer(&self.principal)?)),
         };
-        let answer = self.answer_call(request, context).await;
+        let answer = self.guarded_answer(request, context).await;
         pass.leave(&answer, context).await;
         answer
+    }
+
+    /// The answer, also where the daemon has a defect: a panic costs one call, and its caller learns
+    /// of it instead of waiting for ever.
+    async fn guarded_answer(
+        &self,
+        request: &CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let answer = async {
+            #[cfg(debug_assertions)]
+            super::fault::panic_where_asked(request);
+            self.answer_call(request, context).await
+        };
+        AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+            let error = ToolError::new(
+                "internal",
+                format!("{} failed by a defect of the daemon", clip(&request.name)),
+                "look at what was done before you try again; the daemon's log says more",
+            );
+            Ok(refusal(request, error))
+        })
     }
 
     /// Lets a request through that is no call of a tool and reads something.

@@ -31,6 +31,7 @@ pub fn read(
         path: path.to_path_buf(),
         problem,
     })?;
+    crate::telemetry::mask_value(&text);
     Ok(Some(Secret::new(text)))
 }
 

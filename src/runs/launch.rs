@@ -60,8 +60,13 @@ pub const ENV_ALLOWED: &[&str] = &[
 ];
 
 /// Variables that never pass, whatever a list says: they would make uv use the daemon's own
-/// environment, or Python hold its output back.
+/// environment, or Python hold its output back; or they are the daemon's own secrets, which a list
+/// with `*` does not mean.
 const ENV_REFUSED: &[&str] = &[
+    "ADWD_DATABASE_URL",
+    "ADWD_GITHUB_WEBHOOK_SECRET",
+    "ADWD_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_HEADERS",
     "VIRTUAL_ENV",
     "UV_RUN_RECURSION_DEPTH",
     "UV_PROJECT",
@@ -252,6 +257,7 @@ mod tests {
             "AWS_SECRET_ACCESS_KEY",
             "DATABASE_URL",
             "ADWD_STATE_DIR",
+            "OTEL_EXPORTER_OTLP_HEADERS",
             "VIRTUAL_ENV",
             "PYTHONPATH",
             "NOTIFY_SOCKET",
@@ -259,7 +265,9 @@ mod tests {
             assert!(!allowed(name, &[]), "{name}");
         }
         assert!(allowed("MY_TOKEN", &["MY_*".into()]));
-        assert!(!allowed("VIRTUAL_ENV", &["*".into()]), "refused ones stay refused");
+        for name in ["VIRTUAL_ENV", "ADWD_DATABASE_URL", "OTEL_EXPORTER_OTLP_HEADERS"] {
+            assert!(!allowed(name, &["*".into()]), "{name} stays refused");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
+
 use super::account::{self, Payer};
 use super::ctx::Ctx;
 use super::error::RunsError;
@@ -127,9 +129,12 @@ impl Valid {
         Duration::from_millis(limit_ms)
     }
 
-    /// The request key, kept apart per user.
+    /// The request key as it is stored: kept apart per user, and hashed, because people put into it
+    /// what they have at hand, credentials included.
     fn key(&self, caller: &Caller) -> Option<String> {
-        self.request.idempotency_key.as_ref().map(|k| format!("{}\u{1f}{k}", caller.user_id))
+        let given = self.request.idempotency_key.as_ref()?;
+        let hash: String = Sha256::digest(given).iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(format!("{}\u{1f}{hash}", caller.user_id))
     }
 }
 

@@ -37,15 +37,11 @@ pub(super) async fn usage(ctx: &Ctx, request: &UsageRequest) -> Result<UsagePage
     let mut lines = Vec::with_capacity(rows.len());
     for row in rows {
         let budget = budget_of(ctx, request.by, &row).await?;
+        let budget = budget.filter(|_| request.by != UsageBy::Day || request.projects.is_none());
         lines.push(line(&row, budget));
     }
     let total = line(&sql_spending::spending_sum(ctx.db(), &filter).await?, None);
-    let payer = Payer {
-        adw_id: "",
-        project: request.project.as_deref().unwrap_or_default(),
-        user: &request.viewer,
-    };
-    let budgets = account::budgets(ctx, payer).await?;
+    let budgets = budgets(ctx, request).await?;
     Ok(UsagePage {
         by: request.by,
         time_zone: ctx.config().budget.time_zone.clone(),
@@ -53,9 +49,21 @@ pub(super) async fn usage(ctx: &Ctx, request: &UsageRequest) -> Result<UsagePage
         until_day: filter.until,
         lines,
         total,
-        budgets: budgets.iter().filter(|b| !b.name.is_empty()).map(Budget::view).collect(),
+        budgets,
         next_cursor,
     })
+}
+
+/// What is left to the one who asks, and of the project that was named. Who is bound to projects is
+/// told of no other one, and not of the day's, which all projects spend together.
+async fn budgets(ctx: &Ctx, request: &UsageRequest) -> Result<Vec<BudgetView>, RunsError> {
+    let bound = request.projects.as_ref();
+    let exists = |name: &&str| bound.is_none_or(|names| names.contains(*name));
+    let project = request.project.as_deref().filter(exists).unwrap_or_default();
+    let payer = Payer { adw_id: "", project, user: &request.viewer };
+    let found = account::budgets(ctx, payer).await?;
+    let found = found.iter().filter(|budget| !budget.name.is_empty());
+    Ok(found.filter(|b| bound.is_none() || b.whose != Whose::Day).map(Budget::view).collect())
 }
 
 /// Below the whole there is what the one who asks has spent, and the projects that exist for it; who

@@ -2,6 +2,7 @@
 //!
 //! Nothing here ever writes to stdout: in stdio mode that is the MCP wire.
 
+mod panic;
 mod redact;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
-pub use redact::{MASK, is_secret_name, neutralise, redact};
+pub use panic::tell_panics;
+pub use redact::{MASK, is_secret_name, mask_value, neutralise, redact};
 
 use crate::limits::{LOG_BUFFER_COUNT, LOG_LINE_MAX_BYTES};
 

@@ -11,7 +11,7 @@ use crate::limits::LOG_SECRET_MIN_CHARS;
 /// What stands where a secret stood.
 pub const MASK: &str = "***";
 
-/// Values to mask wherever they turn up: those of secret environment variables.
+/// Values to mask wherever they turn up: those of secret environment variables and settings.
 static VALUES: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
 /// Secrets that can be told by their form. Group `keep` stays, the rest of the match is masked.
@@ -42,19 +42,25 @@ static FORMS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 
-/// Remembers the values of the environment variables whose names say that they are secret.
+/// Remembers the values of the environment variables whose names say that they are secret, and the
+/// headers of OpenTelemetry, which carry keys under a name that does not.
 pub(super) fn learn(env: &BTreeMap<String, String>) {
-    let mut found: Vec<String> = env
-        .iter()
-        .filter(|(name, value)| is_secret_name(name) && value.len() >= LOG_SECRET_MIN_CHARS)
-        .map(|(_, value)| value.clone())
-        .collect();
+    let secret = |name: &str| is_secret_name(name) || name.ends_with("OTLP_HEADERS");
+    remember(env.iter().filter(|(name, _)| secret(name)).map(|(_, value)| value.clone()));
+}
+
+/// Remembers a secret that came from a setting or a file: from now on it is masked wherever it turns
+/// up. One shorter than [`LOG_SECRET_MIN_CHARS`] is not.
+pub fn mask_value(secret: &str) {
+    remember(std::iter::once(secret.to_owned()));
+}
+
+fn remember(secrets: impl Iterator<Item = String>) {
     let mut values = VALUES.write().unwrap_or_else(PoisonError::into_inner);
-    found.append(&mut values);
+    values.extend(secrets.filter(|value| value.len() >= LOG_SECRET_MIN_CHARS));
     // The longest first: a secret may be part of another one.
-    found.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-    found.dedup();
-    *values = found;
+    values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    values.dedup();
 }
 
 /// True for names such as `ANTHROPIC_API_KEY`, `GITHUB_TOKEN`, `DB_PASSWORD`, `AWS_SECRET_…`.
@@ -174,6 +180,11 @@ mod tests {
         learn(&env.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!(redact("at zebra-crossing-9!"), "at ***!");
         assert_eq!(redact("1 of /home/u"), "1 of /home/u");
+        mask_value("It's a Secret of a File");
+        mask_value("short");
+        assert_eq!(redact("short: It's a Secret of a File."), "short: ***.");
+        learn(&[("OTEL_EXPORTER_OTLP_HEADERS".to_owned(), "x-team=olive-tree".to_owned())].into());
+        assert_eq!(redact("sent x-team=olive-tree"), "sent ***");
         for name in ["ANTHROPIC_API_KEY", "GH_TOKEN", "db_password", "AWS_SECRET_ACCESS_KEY"] {
             assert!(is_secret_name(name), "{name}");
         }

@@ -211,7 +211,8 @@ async fn lists_counts_and_completions_hold_its_own_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_belongs_to_no_project_is_not_there_for_it() {
     let world = world().await;
-    let values = one_of_each(&world).await;
+    let owner = world.client((Road::Unix, Era::Modern)).await;
+    let values = one_of_each(&owner).await;
     let who = Who::bound(Tier::Admin);
     let client = who.client(&world, Era::Modern).await;
     let listed = client.list_all_tools().await.unwrap();
@@ -259,7 +260,7 @@ async fn a_task_of_another_project_is_unknown() {
     for id in ["ffffffff", NOBODY] {
         let client = http_client(
             &world.url,
-            Some(&Who::bound(Tier::Team).key()),
+            Some(&Who::bound(Tier::Team).key(&world).await),
             Era::Modern,
             Ear::with_tasks(),
         )

@@ -1,19 +1,14 @@
 //! Callers of every tier and scope, and a world for them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use adwd::auth::{Principal, Scope, Tier};
-use axum::Router;
-use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use adwd::auth::{NewKey, Principal, Tier};
 use reqwest::Client as Web;
 use rmcp::model::CallToolResult;
 use serde_json::{Value, json};
 
 use crate::mcp_support::*;
+use crate::world;
 
 /// The projects of a world for bound callers: their own, and one that must not exist for them.
 pub const PROJECTS: &[&str] = &["shop", "bank"];
@@ -30,35 +25,29 @@ pub struct Who {
 }
 
 impl Who {
-    pub fn of(tier: Tier) -> Who {
-        Who { tier, projects: &[] }
-    }
-
     pub fn bound(tier: Tier) -> Who {
         Who { tier, projects: &["shop"] }
     }
 
-    /// What it shows in its requests.
-    pub fn key(self) -> String {
-        format!("test:{}:{}", self.tier.as_str(), self.projects.join(","))
+    /// A new key of it, as the owner makes one.
+    pub async fn key(self, world: &World) -> String {
+        let asked = NewKey {
+            tier: self.tier.as_str().to_owned(),
+            name: "test".to_owned(),
+            projects: self.projects.iter().map(|name| (*name).to_owned()).collect(),
+            ..NewKey::default()
+        };
+        world.deps.access.create(&Principal::unix(0), &asked).await.unwrap().key
     }
 
     /// A client of it.
     pub async fn client(self, world: &World, era: Era) -> Client {
-        http_client(&world.url, Some(&self.key()), era, Ear::named("test")).await
+        http_client(&world.url, Some(&self.key(world).await), era, Ear::named("test")).await
     }
 
     /// The whole answer to one request without a handshake.
     pub async fn ask(self, world: &World, method: &str, params: Value) -> Value {
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        adwd::tls::install();
-        let sent = Web::new()
-            .post(&world.url)
-            .header("accept", "application/json, text/event-stream")
-            .header("content-type", "application/json")
-            .bearer_auth(self.key())
-            .body(body.to_string());
-        sent.send().await.unwrap().json().await.unwrap()
+        ask(&world.url, Some(&self.key(world).await), method, params).await
     }
 
     /// The answer to a call of a tool.
@@ -67,37 +56,54 @@ impl Who {
     }
 }
 
-/// Two projects, and callers who are who their key says: the principals are real, the proof of them
-/// is not what is tested here.
+/// The whole answer to one request over HTTP, without a handshake.
+pub async fn ask(url: &str, key: Option<&str>, method: &str, params: Value) -> Value {
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    adwd::tls::install();
+    let mut request = Web::new()
+        .post(url)
+        .header("accept", "application/json, text/event-stream")
+        .header("content-type", "application/json")
+        .body(body.to_string());
+    if let Some(key) = key {
+        request = request.bearer_auth(key);
+    }
+    request.send().await.unwrap().json().await.unwrap()
+}
+
+/// Two projects whose queue never moves, in this process; keys and guard are the program's.
 pub async fn world() -> World {
-    let options = Options { guard: Some(by_word), projects: PROJECTS, ..Options::default() };
-    World::with(options).await
+    World::with(Options { projects: PROJECTS, ..Options::default() }).await
 }
 
-fn by_word(router: Router) -> Router {
-    router.layer(from_fn(pass))
+/// Two projects of the real program, whose keys have no quota: what a tier may do is looked at a
+/// thousand times, and what an hour of it costs is the business of other tests.
+pub async fn real_world() -> world::World {
+    let world = world::World::new().await;
+    for name in PROJECTS {
+        let repo = world.repo(name);
+        world.serve(&repo, "");
+    }
+    world.set("http.trust_loopback", "false");
+    for tier in ["free", "solo", "team"] {
+        world.set(&format!("rates.{tier}"), "0");
+    }
+    world
 }
 
-async fn pass(mut request: Request, next: Next) -> Response {
-    let shown = request.headers().get("authorization").and_then(|value| value.to_str().ok());
-    let Some(principal) = shown.and_then(principal) else {
-        return StatusCode::UNAUTHORIZED.into_response();
-    };
-    request.extensions_mut().insert(principal);
-    next.run(request).await
+/// A key out of the shell.
+pub async fn made_key(world: &world::World, words: &[&str]) -> String {
+    let args = [&["key", "create", "--json", "--name", "test"], words].concat();
+    world.cli(&args).await.with_code(0).json()["key"].as_str().unwrap().to_owned()
 }
 
-fn principal(header: &str) -> Option<Principal> {
-    let (tier, projects) = header.strip_prefix("Bearer test:")?.split_once(':')?;
-    let names: BTreeSet<String> =
-        projects.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    let scope = match names.is_empty() {
-        true => Scope::All,
-        false => Scope::Projects(Arc::new(names)),
-    };
-    let tier = Tier::parse(tier)?;
-    let user_id = format!("key:{}", tier.as_str());
-    Some(Principal { user_id, tier, scope, ..Principal::loopback(false) })
+/// A key of every tier, out of the shell.
+pub async fn tier_keys(world: &world::World) -> Vec<(Tier, String)> {
+    let mut keys = Vec::new();
+    for tier in KEY_TIERS {
+        keys.push((tier, made_key(world, &["--tier", tier.as_str()]).await));
+    }
+    keys
 }
 
 /// The word of a refusal, in either form; none where the call succeeded.
@@ -112,16 +118,15 @@ pub fn word(result: &CallToolResult) -> Option<String> {
 
 /// One of everything that can be read, made by the owner: what stands for each variable of the
 /// templates.
-pub async fn one_of_each(world: &World) -> BTreeMap<&'static str, String> {
-    let owner = world.client((Road::Unix, Era::Modern)).await;
+pub async fn one_of_each(owner: &Client) -> BTreeMap<&'static str, String> {
     let trigger = json!({ "issue_number": 1, "project": "shop" });
-    let run = ok(&owner, "trigger_adw_workflow", trigger).await;
+    let run = ok(owner, "trigger_adw_workflow", trigger).await;
     let start = json!({ "workflow_name": "bug-fix", "project": "shop", "max_parallel": 4 });
-    let step = ok(&owner, "workflow_start", start).await;
+    let step = ok(owner, "workflow_start", start).await;
     let artifact = json!({ "type": "markdown", "title": "Notes", "content": "# It works" });
     let output = json!({ "summary": "Looked at it", "artifacts": [artifact] });
     let submit = json!({ "token": step["new_token"], "output": output });
-    let next = ok(&owner, "workflow_next_step", submit).await;
+    let next = ok(owner, "workflow_next_step", submit).await;
     assert!(next["new_token"].is_string(), "a step is out: {next:#}");
     let execution = step["execution_id"].as_str().unwrap().to_owned();
     let read = rmcp::model::ReadResourceRequestParams::new("midex://workflow/artifacts/recent");
@@ -130,7 +135,7 @@ pub async fn one_of_each(world: &World) -> BTreeMap<&'static str, String> {
     let recent: Value = serde_json::from_str(recent["text"].as_str().unwrap()).unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{recent:#}")).to_owned();
     let series = json!({ "series_id": 1, "user_id": 1, "concept": "A lighthouse" });
-    let series = ok(&owner, "create_workflow", series).await;
+    let series = ok(owner, "create_workflow", series).await;
     BTreeMap::from([
         ("adw_id", text(&run["adw_id"])),
         ("phase", "plan".to_owned()),

@@ -17,11 +17,12 @@ use tokio::net::TcpListener;
 
 use crate::world::{Daemon, World, quoted};
 
-const AUDIENCE: &str = "https://adwd.example/mcp";
+/// Whom its tokens are for.
+pub const AUDIENCE: &str = "https://adwd.example/mcp";
 
 /// An issuer on loopback with one key.
-struct Issuer {
-    url: String,
+pub struct Issuer {
+    pub url: String,
     pair: EcdsaKeyPair,
     /// How often its keys were asked for.
     asked: Arc<AtomicUsize>,
@@ -30,7 +31,7 @@ struct Issuer {
 }
 
 impl Issuer {
-    async fn start() -> Issuer {
+    pub async fn start() -> Issuer {
         let rng = SystemRandom::new();
         let alg = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(alg, &rng).unwrap();
@@ -71,7 +72,7 @@ impl Issuer {
             "exp": now_s() + 300 })
     }
 
-    fn good(&self, changes: Value) -> String {
+    pub fn good(&self, changes: Value) -> String {
         let mut payload = self.payload();
         for (name, value) in changes.as_object().unwrap() {
             payload[name] = value.clone();

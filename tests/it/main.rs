@@ -1,6 +1,8 @@
 //! The integration tests: one binary, because each one links the whole program again.
 
+mod access_bound;
 mod access_matrix;
+mod access_routes;
 mod access_scope;
 mod access_support;
 mod access_toolsets;
@@ -66,6 +68,7 @@ mod python;
 mod runs_git;
 mod runs_process;
 mod runs_sql;
+mod secrets;
 mod serve_tls;
 mod steps_clients;
 mod steps_content;

@@ -129,8 +129,6 @@ pub struct Options {
     pub tool_names: ToolNames,
     /// Who may call over HTTP; everybody may work unless a test is about that.
     pub access: AccessConfig,
-    /// A guard of the test's own, which says whose a request is, in place of the program's.
-    pub guard: Option<fn(Router) -> Router>,
     /// What a connection is shown that does not choose.
     pub toolsets: Toolsets,
     /// Names of the projects that are served.
@@ -158,7 +156,6 @@ impl Default for Options {
             trigger_tools_enabled: true,
             tool_names: ToolNames::Underscore,
             access: AccessConfig { trust_loopback: true, ..AccessConfig::default() },
-            guard: None,
             toolsets: Toolsets::default(),
             projects: &["demo"],
             steps: StepsConfig { rate_limits: false, ..StepsConfig::default() },
@@ -241,10 +238,7 @@ impl World {
         let unix = UnixListener::bind(&socket).unwrap();
         let router = http_router(deps.clone(), HttpConfig::default(), stop.clone());
         let router = as_principal(router, options.gate.principal);
-        let router = match options.guard {
-            Some(test_guard) => test_guard(router),
-            None => guarded(router, guard),
-        };
+        let router = guarded(router, guard);
         let front = Front::new(Hosts::new(bind, &[]), Origins::default());
         let router = fronted(router, front.with_bodies(HTTP_PATH, BODY_MAX_BYTES));
         let served = vec![
