@@ -45,6 +45,7 @@ use crate::web::{HealthDeps, Observed};
 use crate::writing::{Writing, WritingDeps};
 
 use budgets::KeyBudgets;
+pub use exposure::{Misconfigured, problem as exposure_problem};
 pub use host::recorded as recorded_host;
 pub use listen::{recorded_http, recorded_socket};
 
@@ -303,7 +304,7 @@ async fn ended(name: &str, task: JoinHandle<()>) {
 async fn open_access(config: &Config, db: &Db) -> anyhow::Result<Access> {
     for found in config.access.contradictions() {
         if found.fatal {
-            bail!("{}; {}", found.problem, found.mend);
+            return Err(Misconfigured(format!("{}; {}", found.problem, found.mend)).into());
         }
         tracing::warn!(mend = %found.mend, "{}", found.problem);
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use adwd::auth::{Principal, Scope, Tier};
+use adwd::config::BudgetConfig;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -70,7 +71,13 @@ impl Who {
 /// Two projects, and callers who are who their key says: the principals are real, the proof of them
 /// is not what is tested here.
 pub async fn world() -> World {
-    let options = Options { guard: Some(by_word), projects: PROJECTS, ..Options::default() };
+    world_with(BudgetConfig::default()).await
+}
+
+/// The same, in which so much may be spent.
+pub async fn world_with(budget: BudgetConfig) -> World {
+    let options =
+        Options { guard: Some(by_word), projects: PROJECTS, budget, ..Options::default() };
     World::with(options).await
 }
 
