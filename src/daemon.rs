@@ -36,6 +36,7 @@ use crate::mcp::{Gate, McpDeps};
 use crate::runs::Runs;
 use crate::telemetry::{self, TelemetryConfig};
 
+pub use exposure::{Misconfigured, problem as exposure_problem};
 use ground::Ground;
 pub use host::recorded as recorded_host;
 pub use listen::{recorded_http, recorded_socket};

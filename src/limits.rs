@@ -76,6 +76,8 @@ pub const ACTIVITY_FILES_COUNT: usize = 4_000;
 pub const AGENT_LINE_BYTES: usize = 8 << 20;
 /// Bytes of an agent's stream that are read before others get their turn.
 pub const AGENT_STEP_BYTES: u64 = 1 << 20;
+/// The beginning of an agent's stream by which it is known again.
+pub const AGENT_HEAD_BYTES: usize = 512;
 /// Messages of one agent call whose usage is told apart.
 pub const AGENT_MESSAGES_COUNT: usize = 20_000;
 /// Project folders of a log tree that are looked into.

@@ -7,7 +7,7 @@ use super::fail::{Fail, chain, exit};
 use super::link::Cx;
 use super::place;
 use crate::config::Toolsets;
-use crate::daemon::{self, Ended, Options};
+use crate::daemon::{self, Ended, Misconfigured, Options};
 use crate::lock::InstanceError;
 use crate::mcp::{self, Hello};
 
@@ -42,6 +42,11 @@ pub async fn serve(cx: Cx, given: Serve) -> Result<u8, Fail> {
             Some(InstanceError::Held { .. }) => {
                 Fail::new(exit::NO_DAEMON, "already_running", error.to_string())
                     .hint("`adwd stop` ends the one that runs")
+            }
+            // A service manager need not try that again and again.
+            _ if error.is::<Misconfigured>() => {
+                Fail::new(exit::USAGE, "configuration", error.to_string())
+                    .hint("`adwd config check` says whether the settings are right")
             }
             _ => Fail::new(exit::FAILED, "serve", chain(error.as_ref()))
                 .hint("`adwd doctor` checks this machine"),

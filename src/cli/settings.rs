@@ -69,7 +69,8 @@ pub fn config(cx: &Cx, given: &Config) -> Result<u8, Fail> {
 }
 
 /// What the daemon would only say in its log: a `[[profile]]` that means nothing, a `[[project]]`
-/// that it could not serve, a `[[content]]` folder that is not there.
+/// that it could not serve, an address that it would not listen on, a `[[content]]` folder that is not
+/// there.
 fn check_tables(cx: &Cx) -> Result<(), Fail> {
     let config = cx.config();
     let automation = crate::automation::folder(&config.paths.state_dir);
@@ -89,6 +90,7 @@ fn check_tables(cx: &Cx) -> Result<(), Fail> {
     problems.extend(
         config.access.contradictions().into_iter().map(|c| format!("{}; {}", c.problem, c.mend)),
     );
+    problems.extend(crate::daemon::exposure_problem(config));
     for content in config.contents.iter().filter(|content| !content.path.is_dir()) {
         problems.push(format!("content: {} is no folder", content.path.display()));
     }

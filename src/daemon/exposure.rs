@@ -4,8 +4,6 @@
 //! reach is refused unless keys cannot be read on the way (TLS, or a proxy that has it) and there is
 //! a way to prove who one is.
 
-use anyhow::bail;
-
 use crate::auth::Access;
 use crate::config::Config;
 use crate::web::{Certificate, Serving, is_loopback};
@@ -14,13 +12,19 @@ use crate::web::{Certificate, Serving, is_loopback};
 const HOW_TO_PROVE: &str = "start it once with --http-bind 127.0.0.1:7117, make a key \
      (`adwd key create --tier team --name N`), then start it again";
 
+/// Settings under which the daemon does not start. A sentence that says what to do; it does not mend
+/// itself, so nobody need try again (exit code 2, which the unit of systemd knows).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Misconfigured(pub String);
+
 /// Refuses settings under which a stranger could call, with a sentence that says what to do.
 pub async fn check(config: &Config, access: &Access) -> anyhow::Result<()> {
+    if let Some(problem) = problem(config) {
+        return Err(Misconfigured(problem).into());
+    }
     if !config.http.enabled {
         return Ok(());
-    }
-    if let Some(problem) = problem(config) {
-        bail!("{problem}");
     }
     let nobody_is_anonymous = is_exposed(config) || config.serve.behind_proxy;
     let by_token = config.access.oauth.issuer.is_some();
@@ -28,10 +32,11 @@ pub async fn check(config: &Config, access: &Access) -> anyhow::Result<()> {
         return Ok(());
     }
     if is_exposed(config) {
-        bail!(
+        let problem = format!(
             "http.bind = {} is reached from other machines, and nobody could prove who they are: {HOW_TO_PROVE}",
             config.http.bind
         );
+        return Err(Misconfigured(problem).into());
     }
     tracing::warn!(
         "behind a proxy nobody is anonymous and there is no key: HTTP refuses everybody"
@@ -39,8 +44,12 @@ pub async fn check(config: &Config, access: &Access) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is wrong with the settings alone.
-fn problem(config: &Config) -> Option<String> {
+/// What is wrong with the settings alone, whatever keys there are.
+#[must_use]
+pub fn problem(config: &Config) -> Option<String> {
+    if !config.http.enabled {
+        return None;
+    }
     let serve = &config.serve;
     match (&serve.tls_cert, &serve.tls_key) {
         (Some(_), None) => {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::budgets::KeyBudgets;
-use super::{Options, child_env, host, status, told};
+use super::{Misconfigured, Options, child_env, host, status, told};
 use crate::audit::{Audit, AuditDeps};
 use crate::auth::{Access, AccessDeps};
 use crate::automation;
@@ -202,7 +202,7 @@ impl Ground {
 async fn open_access(config: &Config, db: &Db) -> anyhow::Result<Access> {
     for found in config.access.contradictions() {
         if found.fatal {
-            bail!("{}; {}", found.problem, found.mend);
+            return Err(Misconfigured(format!("{}; {}", found.problem, found.mend)).into());
         }
         tracing::warn!(mend = %found.mend, "{}", found.problem);
     }

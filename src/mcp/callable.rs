@@ -124,7 +124,7 @@ fn not_allowed(def: &ToolDef, principal: &Principal) -> ToolError {
         }
         Action::ManageProjects => ("Admin", "manage projects".to_owned()),
         Action::ManageKeys if def.family == Family::Audit => {
-            ("Admin", "read what everybody asked".to_owned())
+            ("Admin", "read the record of calls".to_owned())
         }
         Action::ManageKeys => ("Admin", "manage keys".to_owned()),
         Action::Read | Action::Steer | Action::NameTrigger => ("Team", format!("use {}", def.name)),

@@ -35,6 +35,10 @@ use crate::metrics;
 #[derive(Debug, Default)]
 struct Stream {
     offset: u64,
+    /// How it begins: whoever writes another call into it begins it otherwise.
+    head: Vec<u8>,
+    /// What the calls said that it held before it was begun anew.
+    before: Spent,
     /// The line in the making.
     rest: Vec<u8>,
     /// That line is too long to be kept.
@@ -46,12 +50,12 @@ struct Stream {
 
 impl Stream {
     /// Reads a step of what is new; whether there may be more.
-    fn step(&mut self, path: &Path) -> bool {
+    fn step(&mut self, path: &Path, prices: &Prices) -> bool {
         let Ok(mut file) = File::open(path) else { return false };
-        let length = file.metadata().map_or(0, |meta| meta.len());
-        if length < self.offset {
-            // Begun anew, by a second launch of the same call.
-            *self = Stream::default();
+        if self.is_begun_anew(&mut file) {
+            // Scripts of the world write each try of a call into one file: the one before was paid
+            // for all the same.
+            *self = Stream { before: self.spent(true, prices), ..Stream::default() };
         }
         let mut bytes = vec![];
         let read = file
@@ -61,6 +65,8 @@ impl Stream {
             return false;
         }
         self.offset += bytes.len() as u64;
+        let missing = limits::AGENT_HEAD_BYTES - self.head.len();
+        self.head.extend_from_slice(&bytes[..missing.min(bytes.len())]);
         let mut lines = bytes.split(|b| *b == b'\n').peekable();
         while let Some(part) = lines.next() {
             let ends = lines.peek().is_some();
@@ -79,49 +85,73 @@ impl Stream {
         bytes.len() as u64 == limits::AGENT_STEP_BYTES
     }
 
+    fn is_begun_anew(&self, file: &mut File) -> bool {
+        if file.metadata().is_ok_and(|meta| meta.len() < self.offset) {
+            return true;
+        }
+        let mut head = vec![0; self.head.len()];
+        // What cannot be read just now cannot be told apart either.
+        file.read_exact(&mut head).is_ok() && head != self.head
+    }
+
     /// What it says. Where nothing more comes, a last line without a line end is one too.
     fn spent(&self, ended: bool, prices: &Prices) -> Spent {
         if !ended || self.rest.is_empty() || self.too_long {
-            return self.account.spent(self.recorded, prices);
+            return self.before.plus(&self.account.spent(self.recorded, prices));
         }
         let mut account = self.account.clone();
         account.take(&self.rest);
-        account.spent(self.recorded, prices)
+        self.before.plus(&account.spent(self.recorded, prices))
     }
 }
 
-/// Reads the streams of a run again and again, each byte once. After a restart it begins anew.
+/// Reads the streams of an attempt again and again, each byte once. After a restart it begins anew.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     streams: BTreeMap<PathBuf, Stream>,
+    /// What is stored of the run's other attempts, which have ended.
+    others: Option<Spent>,
     stored: Option<(String, Spent)>,
 }
 
 impl Meter {
-    /// All that the run's agents have said by now. `ended`: nothing of them lives any more.
-    async fn read(&mut self, ctx: &Ctx, project: &Project, adw_id: &str, ended: bool) -> Spent {
+    /// All that the attempt's agents have said by now. `ended`: nothing of them lives any more.
+    ///
+    /// A stream that was last written before the attempt is an earlier one's, whose figures are
+    /// stored: where scripts write the next try into the same file, its beginning tells no longer.
+    async fn read(
+        &mut self,
+        ctx: &Ctx,
+        project: &Project,
+        attempt: &AttemptRow,
+        ended: bool,
+    ) -> Spent {
         let mut paths = vec![];
         let mut left = limits::ACTIVITY_FILES_COUNT;
-        for root in facts::stream_roots(ctx, project, adw_id) {
-            facts::walk(&root, 4, &mut left, &mut |path, _| {
-                if path.file_name().is_some_and(|n| n == project.profile.agent_stream.as_str()) {
+        let since = u64::try_from(attempt.started_at).unwrap_or(0);
+        let since = std::time::UNIX_EPOCH + std::time::Duration::from_millis(since);
+        for root in facts::stream_roots(ctx, project, &attempt.adw_id) {
+            facts::walk(&root, 4, &mut left, &mut |path, meta| {
+                if path.file_name().is_some_and(|n| n == project.profile.agent_stream.as_str())
+                    && meta.modified().is_ok_and(|at| at >= since)
+                {
                     paths.push(path.to_path_buf());
                 }
             });
         }
+        let prices = Prices {
+            input: ctx.config().budget.input_usd_per_mtok,
+            output: ctx.config().budget.output_usd_per_mtok,
+        };
         for path in paths {
             let stream = self.streams.entry(path.clone()).or_default();
-            while stream.step(&path) {
+            while stream.step(&path, &prices) {
                 // A flood of output must not keep other runs waiting.
                 tokio::task::yield_now().await;
             }
             stream.recorded =
                 stream.recorded || path.parent().is_some_and(|p| p.join("result.json").is_file());
         }
-        let prices = Prices {
-            input: ctx.config().budget.input_usd_per_mtok,
-            output: ctx.config().budget.output_usd_per_mtok,
-        };
         self.streams.values().fold(Spent::default(), |sum, stream| {
             let spent = stream.spent(ended, &prices);
             // Whether a call was cut off shows at the end.
@@ -142,13 +172,18 @@ impl Meter {
         state: Option<&AdwState>,
         ended: bool,
     ) -> Result<(), RunsError> {
-        let mut seen = self.read(ctx, project, &attempt.adw_id, ended).await;
+        let others = match self.others {
+            Some(others) => others,
+            None => sql_spending::of_other_attempts(ctx.db(), attempt).await?,
+        };
+        self.others = Some(others);
+        let mut seen = others.plus(&self.read(ctx, project, attempt, ended).await);
         if let Some(told) = state.and_then(|s| s.usage("total")) {
             seen = seen.at_least(&told);
         }
         let now = ctx.now();
         let day = days(ctx).day(now);
-        if seen == Spent::default() || self.stored.as_ref() == Some(&(day.clone(), seen)) {
+        if seen == others || self.stored.as_ref() == Some(&(day.clone(), seen)) {
             return Ok(());
         }
         let key = SpendingKey {
@@ -391,16 +426,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("raw_output.jsonl");
         let mut stream = Stream::default();
-        assert!(!stream.step(&path), "not there yet");
+        assert!(!stream.step(&path, &PRICES), "not there yet");
         write(&path, "{\"usage\": {\"cost_");
-        stream.step(&path);
+        stream.step(&path, &PRICES);
         write(&path, "usd\": 0.5}}\n{\"usage\": {\"cost_usd\": 0.75}}");
-        stream.step(&path);
+        stream.step(&path, &PRICES);
         assert_eq!(stream.spent(false, &PRICES).usd_micro, 500_000, "the second line is not whole");
         assert_eq!(stream.spent(true, &PRICES).usd_micro, 750_000, "nothing more comes");
         std::fs::write(&path, "{\"usage\": {\"cost_usd\": 0.1}}\n").unwrap();
-        stream.step(&path);
-        assert_eq!(stream.spent(false, &PRICES).usd_micro, 100_000, "begun anew");
+        stream.step(&path, &PRICES);
+        assert_eq!(stream.spent(false, &PRICES).usd_micro, 850_000, "begun anew, beside the first");
+        let longer = format!("{}\n{{\"usage\": {{\"cost_usd\": 0.2}}}}\n", " ".repeat(200));
+        std::fs::write(&path, longer).unwrap();
+        stream.step(&path, &PRICES);
+        let spent = stream.spent(false, &PRICES);
+        assert_eq!(spent.usd_micro, 1_050_000, "a third, that is longer when it is looked at");
+        assert_eq!(spent.agent_calls, 3);
     }
 
     #[test]
@@ -410,7 +451,7 @@ mod tests {
         write(&path, &"x".repeat(limits::AGENT_LINE_BYTES + 1));
         write(&path, "{\"usage\": {\"cost_usd\": 9}}\n{\"usage\": {\"cost_usd\": 0.1}}\n");
         let mut stream = Stream::default();
-        while stream.step(&path) {}
+        while stream.step(&path, &PRICES) {}
         assert!(stream.rest.capacity() <= 2 * limits::AGENT_LINE_BYTES);
         assert_eq!(stream.spent(false, &PRICES).usd_micro, 100_000);
     }

@@ -126,6 +126,23 @@ pub async fn record(
     Ok((total, change))
 }
 
+/// What is stored of a run, less that of one attempt.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn of_other_attempts(
+    db: &Db,
+    attempt: &super::sql::AttemptRow,
+) -> Result<Spent, DbError> {
+    let sum: SpentRow = db
+        .one(
+            concat!(sums!("''"), "WHERE adw_id = $1 AND NOT (phase = $2 AND attempt = $3)"),
+            args![&attempt.adw_id, &attempt.phase, attempt.attempt],
+        )
+        .await?;
+    Ok(sum.spent())
+}
+
 async fn by_phase(tx: &mut Tx, adw_id: &str) -> Result<BTreeMap<String, Spent>, DbError> {
     let rows: Vec<SpentRow> =
         tx.all(concat!(sums!("phase"), "WHERE adw_id = $1 GROUP BY phase"), args![adw_id]).await?;

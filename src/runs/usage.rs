@@ -36,12 +36,16 @@ pub(super) async fn usage(ctx: &Ctx, request: &UsageRequest) -> Result<UsagePage
     let next_cursor = last.map(|row| format!("u{}.{}", row.usd_micro, row.name));
     let mut lines = Vec::with_capacity(rows.len());
     for row in rows {
-        let budget = budget_of(ctx, request.by, &row).await?;
-        let budget = budget.filter(|_| request.by != UsageBy::Day || request.projects.is_none());
-        lines.push(line(&row, budget));
+        let budget = budget_of(ctx, request.by, &row).await?.filter(|b| exists_for(request, b));
+        lines.push(line(&row, budget.as_ref().map(Budget::view)));
     }
     let total = line(&sql_spending::spending_sum(ctx.db(), &filter).await?, None);
-    let budgets = budgets(ctx, request).await?;
+    let payer = Payer {
+        adw_id: "",
+        project: request.project.as_deref().unwrap_or_default(),
+        user: &request.viewer,
+    };
+    let budgets = account::budgets(ctx, payer).await?;
     Ok(UsagePage {
         by: request.by,
         time_zone: ctx.config().budget.time_zone.clone(),
@@ -49,21 +53,23 @@ pub(super) async fn usage(ctx: &Ctx, request: &UsageRequest) -> Result<UsagePage
         until_day: filter.until,
         lines,
         total,
-        budgets,
+        budgets: budgets
+            .iter()
+            .filter(|b| !b.name.is_empty() && exists_for(request, b))
+            .map(Budget::view)
+            .collect(),
         next_cursor,
     })
 }
 
-/// What is left to the one who asks, and of the project that was named. Who is bound to projects is
-/// told of no other one, and not of the day's, which all projects spend together.
-async fn budgets(ctx: &Ctx, request: &UsageRequest) -> Result<Vec<BudgetView>, RunsError> {
-    let bound = request.projects.as_ref();
-    let exists = |name: &&str| bound.is_none_or(|names| names.contains(*name));
-    let project = request.project.as_deref().filter(exists).unwrap_or_default();
-    let payer = Payer { adw_id: "", project, user: &request.viewer };
-    let found = account::budgets(ctx, payer).await?;
-    let found = found.iter().filter(|budget| !budget.name.is_empty());
-    Ok(found.filter(|b| bound.is_none() || b.whose != Whose::Day).map(Budget::view).collect())
+/// Whether a budget may be told: what other projects spend, or all together, is not for who is bound
+/// to some.
+fn exists_for(request: &UsageRequest, budget: &Budget) -> bool {
+    request.projects.as_ref().is_none_or(|projects| match budget.whose {
+        Whose::Day => false,
+        Whose::Project => projects.contains(&budget.name),
+        Whose::Run | Whose::Key => true,
+    })
 }
 
 /// Below the whole there is what the one who asks has spent, and the projects that exist for it; who
@@ -114,11 +120,7 @@ fn line(row: &SpentRow, budget: Option<BudgetView>) -> UsageLine {
 }
 
 /// The budget that a line is held against: the run's, or today's.
-async fn budget_of(
-    ctx: &Ctx,
-    by: UsageBy,
-    row: &SpentRow,
-) -> Result<Option<BudgetView>, RunsError> {
+async fn budget_of(ctx: &Ctx, by: UsageBy, row: &SpentRow) -> Result<Option<Budget>, RunsError> {
     let name = row.name.as_str();
     let none = Payer { adw_id: "", project: "", user: "" };
     let (whose, found) = match by {
@@ -132,7 +134,7 @@ async fn budget_of(
         UsageBy::User => (Whose::Key, account::budgets(ctx, Payer { user: name, ..none }).await?),
         UsageBy::Day => (Whose::Day, account::budgets(ctx, none).await?),
     };
-    let own = found.iter().find(|b| b.whose == whose);
+    let own = found.into_iter().find(|b| b.whose == whose);
     // Of an earlier day nothing is left or to be had.
-    Ok(own.filter(|b| by != UsageBy::Day || b.name == name).map(Budget::view))
+    Ok(own.filter(|b| by != UsageBy::Day || b.name == name))
 }

@@ -4,6 +4,7 @@
 //! an id that never was.
 
 use adwd::auth::Tier;
+use adwd::config::{BudgetConfig, Spend};
 use rmcp::model::SubscriptionFilter;
 use serde_json::{Value, json};
 
@@ -277,6 +278,36 @@ async fn a_task_of_another_project_is_unknown() {
     let owner = world.client((Road::Unix, Era::Modern)).await;
     let foreign = ok(&owner, "get_adw_state", json!({ "adw_id": "ffffffff" })).await;
     assert_eq!(foreign["status"], "queued");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_spend_is_in_no_budget_that_is_told() {
+    let some = Spend { usd: 9.0, tokens: 0 };
+    let budget = BudgetConfig { project_day: some, day: some, ..BudgetConfig::default() };
+    let world = world_with(budget).await;
+    two_runs(&world).await;
+    let who = Who::bound(Tier::Team);
+    let names = async |who: Who, given: Value| {
+        let answer = who.call(&world, "get_usage", given).await;
+        let page = &answer["result"]["structuredContent"];
+        let budgets = page["budgets"].as_array().unwrap_or_else(|| panic!("{answer:#}"));
+        budgets.iter().map(|b| b["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for by in ["run", "project", "user", "day"] {
+        assert_eq!(names(who, json!({ "by": by })).await, [""; 0], "by {by}");
+    }
+    assert_eq!(names(who, json!({ "project": "shop" })).await, ["shop"]);
+    assert_alike(
+        &world,
+        who,
+        "tools/call",
+        |_, project| json!({ "name": "get_usage", "arguments": { "project": project } }),
+    )
+    .await;
+    let free = names(Who { tier: Tier::Team, projects: &[] }, json!({ "project": "bank" })).await;
+    assert_eq!(free.len(), 2, "who is bound to none is told both: {free:?}");
+    let shown = who.call(&world, "list_mcp_invocations", json!({})).await.to_string();
+    assert!(!shown.contains("manage keys"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use adwd::auth::{NewKey, Principal, Tier};
+use adwd::config::BudgetConfig;
 use reqwest::Client as Web;
 use rmcp::model::CallToolResult;
 use serde_json::{Value, json};
@@ -73,7 +74,12 @@ pub async fn ask(url: &str, key: Option<&str>, method: &str, params: Value) -> V
 
 /// Two projects whose queue never moves, in this process; keys and guard are the program's.
 pub async fn world() -> World {
-    World::with(Options { projects: PROJECTS, ..Options::default() }).await
+    world_with(BudgetConfig::default()).await
+}
+
+/// The same, in which so much may be spent.
+pub async fn world_with(budget: BudgetConfig) -> World {
+    World::with(Options { projects: PROJECTS, budget, ..Options::default() }).await
 }
 
 /// Two projects of the real program, whose keys have no quota: what a tier may do is looked at a

@@ -285,3 +285,13 @@ fn analyse(world: &World, user: bool, unit: &str) {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     }
 }
+
+#[test]
+fn an_address_that_is_not_listened_on_is_a_wrong_setting_and_not_a_failure_to_be_tried_again() {
+    let world = World::new();
+    for command in [&["config", "check"][..], &["serve"]] {
+        let done = world.run(&[command, &["--http-bind", "0.0.0.0:0"]].concat()).ended(2);
+        assert!(done.err.contains("http.tls_cert and http.tls_key"), "{done:?}");
+    }
+    world.run(&["config", "check", "--http-bind", "0.0.0.0:0", "--no-http"]).ended(0);
+}

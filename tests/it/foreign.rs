@@ -122,6 +122,30 @@ async fn kotadb_exit_zero_is_not_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_try_that_is_written_over_the_one_before_is_paid_for_beside_it() {
+    let world = World::new().await;
+    let theirs = foreign(&world, "kotadb", &[]).await;
+    let daemon = world.daemon().await;
+    let client = daemon.client().await;
+    theirs.added(&client).await;
+    theirs.behave("fake:blocker");
+    let first = run(&client, "3").await;
+    assert_eq!(statuses(&first)[2], "review failed", "{first:#}");
+    theirs.behave("");
+    ok(&client, "resume_adw_workflow", json!({ "adw_id": first["adw_id"] })).await;
+    let second = wait_ended(&client, first["adw_id"].as_str().unwrap()).await;
+    assert_eq!(second["status"], "completed", "{second:#}");
+    let count = |run: &Value, name: &str| run["usage"][name].as_i64().unwrap();
+    let review = &first["phases"][2]["usage"];
+    assert!(review["agent_calls"].as_i64().unwrap() > 0, "{first:#}");
+    for name in ["agent_calls", "output_tokens"] {
+        let again = review[name].as_i64().unwrap();
+        assert_eq!(count(&second, name), count(&first, name) + again, "{name}: {second:#}");
+    }
+    world.quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kotadb_preflight_names_what_the_scripts_need() {
     let world = World::new().await;
     let theirs = foreign(&world, "kotadb", &["--python312"]).await;

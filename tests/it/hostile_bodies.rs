@@ -102,11 +102,28 @@ async fn many_expensive_bodies_at_once_cost_nobody_anything() {
     let at = address(&world);
     let before = resident_kib(&daemon);
     let good = Good::start(&daemon);
+    expensive_bodies(&at).await;
+    // The heap keeps room for the largest that it has seen, some bodies' worth of it; what counts is
+    // that it does not grow with what comes after.
+    let seen = resident_kib(&daemon);
+    assert!(seen <= before + 3 * GROWTH_KIB, "{before} to {seen} KiB");
+    for _ in 0..2 {
+        expensive_bodies(&at).await;
+    }
+    good.end().await;
+    eventually("the memory does not grow", SOON, async || {
+        let now = resident_kib(&daemon);
+        if now <= seen + GROWTH_KIB { Ok(()) } else { Err(format!("{seen} to {now} KiB")) }
+    })
+    .await;
+}
+
+async fn expensive_bodies(at: &str) {
     let zeros = "0,".repeat((BODY_MAX_BYTES - 4096) / 2);
     let call = rpc("tools/call", json!({ "name": "list_adw_workflows", "arguments": { "x": [] } }));
     let body = call.to_string().replace("[]", &format!("[{}0]", zeros));
-    let bytes = post(&at, &[], &body);
-    let calls = (0..12).map(|_| say(&at, &bytes));
+    let bytes = post(at, &[], &body);
+    let calls = (0..12).map(|_| say(at, &bytes));
     for answer in futures::future::join_all(calls).await {
         assert_eq!(status(&answer), 400, "{answer}");
         assert!(answer.contains("at most 100000 values"), "{answer}");
@@ -115,18 +132,12 @@ async fn many_expensive_bodies_at_once_cost_nobody_anything() {
     let text = "x".repeat(BODY_MAX_BYTES - 4096);
     let call =
         rpc("tools/call", json!({ "name": "get_adw_state", "arguments": { "adw_id": text } }));
-    let bytes = post(&at, &[], &call.to_string());
-    let calls = (0..12).map(|_| say(&at, &bytes));
+    let bytes = post(at, &[], &call.to_string());
+    let calls = (0..12).map(|_| say(at, &bytes));
     for answer in futures::future::join_all(calls).await {
         assert_eq!(status(&answer), 200, "{answer}");
         assert!(answer.len() < 16 * 1024);
     }
-    good.end().await;
-    eventually("the memory is given back", SOON, async || {
-        let now = resident_kib(&daemon);
-        if now <= before + GROWTH_KIB { Ok(()) } else { Err(format!("{before} to {now} KiB")) }
-    })
-    .await;
 }
 
 /// Bodies of strangers (a webhook's proves itself only once it is whole) share a room of their own:

@@ -9,8 +9,8 @@ use adwd::auth::{Access, AccessDeps, Principal};
 use adwd::changes::Changes;
 use adwd::clock::{Clock, SystemClock};
 use adwd::config::{
-    AccessConfig, Config, Flags, ProjectConfig, RatesConfig, StepsConfig, ToolNames, Toolsets,
-    WritingConfig,
+    AccessConfig, BudgetConfig, Config, Flags, ProjectConfig, RatesConfig, StepsConfig, ToolNames,
+    Toolsets, WritingConfig,
 };
 use adwd::db::Db;
 use adwd::ids::{OsRng, ProjectName};
@@ -135,6 +135,8 @@ pub struct Options {
     pub projects: &'static [&'static str],
     /// Settings of step workflows; calls are not limited unless a test is about that.
     pub steps: StepsConfig,
+    /// What may be spent; as much as one likes unless a test is about that.
+    pub budget: BudgetConfig,
     /// What limits and records; nothing does unless a test is about that.
     pub gate: GateOptions,
 }
@@ -159,6 +161,7 @@ impl Default for Options {
             toolsets: Toolsets::default(),
             projects: &["demo"],
             steps: StepsConfig { rate_limits: false, ..StepsConfig::default() },
+            budget: BudgetConfig::default(),
             gate: GateOptions::default(),
         }
     }
@@ -197,7 +200,8 @@ impl World {
         let db = Db::open(url).await.unwrap();
         db.migrate(&SystemClock).await.unwrap();
         let changes = Changes::new();
-        let runs = slice(dir.path(), options.projects, &db, &changes, stop.clone()).await;
+        let runs =
+            slice(dir.path(), options.projects, options.budget, &db, &changes, stop.clone()).await;
         let content = dir.path().join("content");
         let steps = workflows(dir.path(), &db, &changes, options.steps, stop.clone()).await;
         let writing = Writing::open(WritingDeps {
@@ -357,6 +361,7 @@ pub fn repository(dir: &Path, name: &str) -> PathBuf {
 async fn slice(
     dir: &Path,
     projects: &[&str],
+    budget: BudgetConfig,
     db: &Db,
     changes: &Changes,
     shutdown: CancellationToken,
@@ -374,6 +379,7 @@ async fn slice(
     config.limits.max_running = 0;
     config.trigger_timeout_ms = 50;
     config.projects = served;
+    config.budget = budget;
     let deps = RunsDeps {
         own_budgets: Arc::new(adwd::runs::NoOwnBudgets),
         config: Arc::new(config),
