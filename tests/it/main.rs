@@ -35,6 +35,7 @@ mod e2e_transports;
 mod foreign;
 mod gate_audit;
 mod gate_daemon;
+mod gate_hosts;
 mod gate_mcp;
 mod guides;
 mod hostile_bodies;

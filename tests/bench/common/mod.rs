@@ -76,23 +76,36 @@ impl World {
         command
     }
 
+    /// Runs a command of the shell that must succeed; its standard output.
+    pub fn run(&self, args: &[&str]) -> Vec<u8> {
+        let ran = self.command(args).output().unwrap();
+        assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+        ran.stdout
+    }
+
+    /// Resident memory of the daemon, in MiB.
+    pub fn resident_mib(&self) -> f64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    }
+
+    /// Processor time of the daemon so far, in the kernel's ticks (10 ms each).
+    pub fn processor_ticks(&self) -> u64 {
+        let stat = self.proc("stat");
+        // After the name, which may hold anything: user and system time are fields 14 and 15.
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
+    fn proc(&self, file: &str) -> String {
+        let pid = self.daemon.as_ref().unwrap().id();
+        std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
+    }
+
     /// A client of its own connection.
     pub fn client(&self) -> Client {
-        let mut command = self.command(&["stdio", "--no-start"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = command.spawn().unwrap();
-        let stdin = child.stdin.take().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut client = Client { child, stdin, stdout, id: 0, line: String::new() };
-        client.ask(
-            "initialize",
-            json!({
-                "protocolVersion": "2025-11-25", "capabilities": {},
-                "clientInfo": { "name": "bench", "version": "1" },
-            }),
-        );
-        client.tell(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
-        client
+        Client::of(self.command(&["stdio", "--no-start"]))
     }
 }
 
@@ -112,6 +125,24 @@ pub struct Client {
 }
 
 impl Client {
+    /// Starts the command, which is `adwd stdio`, and introduces itself.
+    pub fn of(mut command: Command) -> Client {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut client = Client { child, stdin, stdout, id: 0, line: String::new() };
+        client.ask(
+            "initialize",
+            json!({
+                "protocolVersion": "2025-11-25", "capabilities": {},
+                "clientInfo": { "name": "bench", "version": "1" },
+            }),
+        );
+        client.tell(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+        client
+    }
+
     fn tell(&mut self, message: &Value) {
         let mut line = serde_json::to_vec(message).unwrap();
         line.push(b'\n');
