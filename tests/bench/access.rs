@@ -109,8 +109,10 @@ fn stdio(folder: &std::path::Path, world: &World) -> Client {
     let socket = folder.join("sock");
     symlink(&world.socket, &socket).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_adwd"));
+    // In no repository: it would have it served.
     command
         .args(["stdio", "--no-start"])
+        .current_dir(folder)
         .env_clear()
         .env("HOME", folder)
         .env("ADWD_SOCKET", socket);

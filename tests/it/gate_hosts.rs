@@ -96,7 +96,7 @@ async fn all_at_once(daemons: &[Daemon<'_>], key: &str, workflow: &Value) -> Tal
     adwd::tls::install();
     let clients: Vec<_> = (0..CLIENTS)
         .map(|n| {
-            let reads = n / daemons.len() % 2 == 0;
+            let reads = (n / daemons.len()).is_multiple_of(2);
             let call = if reads { read() } else { write(workflow) };
             let (url, key) = (daemons[n % daemons.len()].url(), key.to_owned());
             tokio::spawn(async move {
