@@ -150,7 +150,7 @@ async fn settings_that_contradict_each_other_are_named() {
     world.set("oauth.issuer", "\"https://id.example\"");
     let checked = world.cli(&["config", "check"]).await.with_code(2);
     assert!(checked.stderr.contains("set oauth.audience"), "{checked:?}");
-    let refused = world.cli(&["serve"]).await.with_code(1);
+    let refused = world.cli(&["serve"]).await.with_code(2);
     assert!(refused.stderr.contains("oauth.audience is not"), "{refused:?}");
     world.set("oauth.issuer", "\"http://id.example\"");
     let checked = world.cli(&["config", "check"]).await.with_code(2);
