@@ -96,7 +96,7 @@ fn options(on: bool, database: Option<String>) -> Options {
         hourly_tenths: None,
     };
     let gate = GateOptions { on: None, principal: Some(principal), database };
-    Options { gate, guard: Some(|router| router), ..Options::default() }
+    Options { gate, guarded: false, ..Options::default() }
 }
 
 async fn key_of(world: &World) -> String {
