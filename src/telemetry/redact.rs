@@ -129,9 +129,9 @@ mod tests {
     fn secrets_of_known_form_are_masked() {
         for (text, expected) in [
             ("key adwd_admin_ab12_zz99yy is", "key *** is"),
-            ("x=my_adwd_team_3f9a1c2e77b0_q7w8e9r0t1y2u3i4!", "x=my_***!"),
+            ("x=my_adwd_team_3f9a1c2e77b0_fedc98760123ba54!", "x=my_***!"),
             ("{\"name\":\"adwd_solo_3f9a1c2e77b0_01", "{\"name\":\"***"),
-            ("ADWD_TEAM_3F9A1C2E77B0_Q7W8E9R0T1Y2U3I4", "***"),
+            ("ADWD_TEAM_3F9A1C2E77B0_FEDC98760123BA54", "***"),
             ("token eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln ends", "token *** ends"),
             ("sk-ant-api03-abcdefghij", "***"),
             (
