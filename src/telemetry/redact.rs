@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, PoisonError, RwLock};
 
-use regex::{Captures, Regex};
+use regex::Regex;
 
 use crate::limits::LOG_SECRET_MIN_CHARS;
 
@@ -74,27 +74,36 @@ pub fn is_secret_name(name: &str) -> bool {
 /// Masks secrets: known values, keys of known form, `Bearer …`, passwords in URLs, and what
 /// follows names such as `password=`. Borrowed when there was nothing to mask.
 pub fn redact(text: &str) -> Cow<'_, str> {
-    let mut text = Cow::Borrowed(text);
-    {
-        let values = VALUES.read().unwrap_or_else(PoisonError::into_inner);
-        for value in values.iter() {
-            if text.contains(value.as_str()) {
-                text = Cow::Owned(text.replace(value.as_str(), MASK));
-            }
+    let mut secrets = Vec::new();
+    for value in VALUES.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        secrets
+            .extend(text.match_indices(value.as_str()).map(|(at, found)| (at, at + found.len())));
+    }
+    for found in FORMS.iter().flat_map(|forms| forms.captures_iter(text)) {
+        let Some(whole) = found.get(0) else { continue };
+        let before = ["bearer", "name", "login", "scheme"].into_iter();
+        let begins = before.filter_map(|part| found.name(part)).map(|part| part.end()).max();
+        let is_url = found.name("login").is_some() || found.name("scheme").is_some();
+        let end = whole.end() - usize::from(is_url);
+        secrets.push((begins.unwrap_or_else(|| whole.start()), end));
+    }
+    if secrets.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    // All are looked for in the same text: masking one first would hide the form of another that it
+    // is part of, and leave the rest of that one.
+    secrets.sort_unstable();
+    let mut masked = String::with_capacity(text.len());
+    let mut told = 0;
+    for (begins, end) in secrets {
+        if begins >= told {
+            masked.push_str(&text[told..begins]);
+            masked.push_str(MASK);
         }
+        told = told.max(end);
     }
-    let Some(forms) = FORMS.as_ref() else { return text };
-    if !forms.is_match(&text) {
-        return text;
-    }
-    let masked = forms.replace_all(&text, |found: &Captures<'_>| {
-        let part = |name: &str| found.name(name).map_or("", |part| part.as_str());
-        let url = found.name("login").or_else(|| found.name("scheme"));
-        let at = if url.is_some() { "@" } else { "" };
-        let url = url.map_or("", |part| part.as_str());
-        format!("{}{url}{}{MASK}{at}", part("bearer"), part("name"))
-    });
-    Cow::Owned(masked.into_owned())
+    masked.push_str(&text[told..]);
+    Cow::Owned(masked)
 }
 
 /// Makes control characters visible (`\u{1b}`), so that hostile text can neither forge a line nor
@@ -183,6 +192,9 @@ mod tests {
         mask_value("It's a Secret of a File");
         mask_value("short");
         assert_eq!(redact("short: It's a Secret of a File."), "short: ***.");
+        mask_value("deadbeefdead");
+        let key = "of adwd_team_3f9a1c2e77b0_deadbeefdead0123 only";
+        assert_eq!(redact(key), "of *** only", "a known value that is part of another secret");
         learn(&[("OTEL_EXPORTER_OTLP_HEADERS".to_owned(), "x-team=olive-tree".to_owned())].into());
         assert_eq!(redact("sent x-team=olive-tree"), "sent ***");
         for name in ["ANTHROPIC_API_KEY", "GH_TOKEN", "db_password", "AWS_SECRET_ACCESS_KEY"] {
