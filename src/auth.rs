@@ -211,18 +211,6 @@ impl Principal {
     }
 }
 
-/// An error with all its sources.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
-}
-
 /// The uid this process acts as.
 #[must_use]
 pub fn own_uid() -> u32 {

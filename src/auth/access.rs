@@ -30,6 +30,7 @@ use crate::limits::{
     ACCESS_FORGET_MS, ACCESS_GRACE_MS, ACCESS_HOURLY_COUNT, ACCESS_KEYS_COUNT, ACCESS_NAME_CHARS,
     ACCESS_PROJECTS_COUNT, ACCESS_STREAM_CHECK_MS, ACCESS_TOUCH_MS,
 };
+use crate::telemetry;
 
 /// What the handle is made from.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ impl Access {
         let pepper = pepper::open(&deps.db, &deps.state_dir, rng, now).await?;
         let issuer = Issuer::new(&deps.config.oauth).map_err(|error| AccessError::Invalid {
             argument: "oauth.issuer",
-            problem: super::chain(&error),
+            problem: telemetry::chain(&error),
         })?;
         Ok(Access(Arc::new(Inner {
             deps,

@@ -11,6 +11,7 @@ use super::jwt::{Claims, Expected, IssuerKey, TokenError, read_keys, verify};
 use crate::clock::Millis;
 use crate::config::OauthConfig;
 use crate::limits::{OAUTH_DOCUMENT_BYTES, OAUTH_FETCH_MS, OAUTH_KEYS_AGE_MS, OAUTH_REFRESH_MS};
+use crate::telemetry;
 
 /// The issuer whose tokens are taken.
 #[derive(Debug)]
@@ -136,7 +137,7 @@ impl Issuer {
     }
 
     async fn get(&self, url: &str) -> Result<Vec<u8>, String> {
-        let failed = |error: reqwest::Error| super::chain(&error.without_url());
+        let failed = |error: reqwest::Error| telemetry::chain(&error.without_url());
         let mut answer = self.web.get(url).send().await.map_err(failed)?;
         if !answer.status().is_success() {
             return Err(format!("it answers {}", answer.status()));

@@ -3,13 +3,14 @@
 use rmcp::model::CallToolRequestParams;
 
 use super::args::{Args, Kind, may};
-use super::error::{ToolError, chain};
+use super::error::ToolError;
 use super::schema;
 use super::server::AdwServer;
 use super::tools::{Answer, Effect, Family, ToolDef, answer};
 use crate::audit::{InvocationFilter, InvocationPage, Status};
 use crate::auth::Action;
 use crate::limits::AUDIT_PAGE_COUNT;
+use crate::telemetry::chain;
 
 const STATUS_WORDS: &[&str] = &["open", "ok", "error", "refused", "interrupted"];
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::args::clip;
 use super::bounds::URI_MAX_BYTES;
 use crate::runs::RunsError;
+use crate::telemetry::chain;
 
 /// A refusal or failure as tools tell it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -144,19 +145,6 @@ pub fn resource_not_found(uri: &str, why: &str) -> ErrorData {
 #[must_use]
 pub fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())
-}
-
-/// An error with all its sources, for the log.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

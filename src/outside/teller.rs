@@ -20,6 +20,7 @@ use crate::limits::{
     HOOK_LOOK_BACK_MS, HOOK_LOOK_MS,
 };
 use crate::runs::RunsError;
+use crate::telemetry;
 
 /// A hook with its key.
 pub(super) struct Hook {
@@ -224,7 +225,7 @@ async fn send(client: &Client, hook: &Hook, id: &str, body: &str, clock: &dyn Cl
         Ok(response) => response,
         Err(error) => {
             // Without the address: it may hold a chat service's secret.
-            let problem = Some(chain(&error.without_url()));
+            let problem = Some(telemetry::chain(&error.without_url()));
             let verdict = Verdict::Again;
             return Sent { verdict, status: None, problem, retry_after_ms: None };
         }
@@ -246,20 +247,10 @@ async fn send(client: &Client, hook: &Hook, id: &str, body: &str, clock: &dyn Cl
     said.truncate(HOOK_ANSWER_MAX_BYTES);
     let hint = if (300..400).contains(&status) { " (redirects are not followed)" } else { "" };
     let said: String = String::from_utf8_lossy(&said).chars().take(200).collect();
-    let said = crate::telemetry::neutralise(said.trim()).into_owned();
+    let said = telemetry::neutralise(said.trim()).into_owned();
     let colon = if said.is_empty() { "" } else { ": " };
     let problem = Some(format!("HTTP {status}{hint}{colon}{said}"));
     Sent { verdict, status: Some(status), problem, retry_after_ms }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }
 
 /// What came of a trial.

@@ -28,6 +28,19 @@ use crate::limits::{LOG_BUFFER_COUNT, LOG_LINE_MAX_BYTES};
 /// Name of the log: a link to the file of the day, `adwd.log.YYYY-MM-DD`.
 const LOG_FILE: &str = "adwd.log";
 
+/// An error with all its sources, for the log.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
 /// Where the log goes and what is in it.
 #[derive(Clone, Debug, Default)]
 pub struct TelemetryConfig {

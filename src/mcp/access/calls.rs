@@ -5,9 +5,10 @@ use rmcp::model::CallToolRequestParams;
 use super::table::MadeKey;
 use crate::auth::{AccessError, NewKey};
 use crate::mcp::args::Args;
-use crate::mcp::error::{ToolError, chain};
+use crate::mcp::error::ToolError;
 use crate::mcp::server::AdwServer;
 use crate::mcp::tools::{Answer, ToolDef, answer};
+use crate::telemetry::chain;
 
 /// One call of a tool that exists and that the caller may use.
 pub async fn call(server: &AdwServer, def: &ToolDef, request: &CallToolRequestParams) -> Answer {

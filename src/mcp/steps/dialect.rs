@@ -6,8 +6,9 @@
 use rmcp::model::JsonObject;
 use serde_json::{Map, Value, json};
 
-use crate::mcp::error::{ToolError, chain};
+use crate::mcp::error::ToolError;
 use crate::steps::{ControlAction, ExecutionState, StepsError, limiter};
+use crate::telemetry::chain;
 
 /// A set of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use rmcp::ErrorData;
 
-use crate::mcp::error::{ToolError, chain, resource_not_found};
+use crate::mcp::error::{ToolError, resource_not_found};
+use crate::telemetry::chain;
 use crate::writing::WritingError;
 
 impl From<WritingError> for ToolError {
