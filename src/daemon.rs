@@ -1,10 +1,10 @@
 //! The composition root: everything is put together here, started in order and ended in order.
 //!
 //! Life: claim the state folder → log → database → who may call → automation → runs → record of calls
-//! → content and step workflows → the outside → socket → HTTP → ready. A first SIGTERM or SIGINT is soft: nothing new is accepted,
-//! streams end with a result, open calls are answered, and the program ends; runs live on under
-//! their monitors, and the next daemon finds them. A second one ends it at once, which loses nothing
-//! either. SIGHUP is ignored: settings are read at the start.
+//! → content and step workflows → the outside → socket → HTTP → ready. A first SIGTERM or SIGINT is
+//! soft: nothing new is accepted, streams end with a result, open calls are answered, and the program
+//! ends; runs live on under their monitors, and the next daemon finds them. A second one ends it at
+//! once, which loses nothing either. SIGHUP is ignored: settings are read at the start.
 
 mod budgets;
 mod exposure;
