@@ -120,6 +120,14 @@ impl Gate {
         standing(admitted.verdict, cost)
     }
 
+    /// Whether a call is let through whatever there is, and only put on record: a read by somebody
+    /// without a limit, but not of the record itself, in which it is to be found.
+    #[must_use]
+    pub fn only_records(&self, principal: &Principal, call: Asked<'_>) -> bool {
+        let limited = self.0.as_deref().and_then(|inner| inner.charge(principal, call.cost));
+        limited.is_none() && call.cost == Cost::Read && call.of_run
+    }
+
     /// Lets a call through that is to be on record: of a tool, or of what changes a run as one.
     ///
     /// # Errors

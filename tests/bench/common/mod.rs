@@ -54,7 +54,7 @@ impl World {
         while !std::fs::read_to_string(&said).unwrap().contains(" ready: ") {
             let said = std::fs::read_to_string(&said).unwrap();
             assert!(begun.elapsed() < READY, "the daemon is not ready: {said}");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -98,9 +98,13 @@ impl World {
         fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
+    /// Process id of the daemon.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
     fn proc(&self, file: &str) -> String {
-        let pid = self.daemon.as_ref().unwrap().id();
-        std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.pid())).unwrap()
     }
 
     /// A client of its own connection.
