@@ -88,12 +88,14 @@ pub const PHASE_LOG_BYTES: u64 = 256 << 20;
 pub const FAILURE_TAIL_COUNT: usize = 20;
 /// How often an attended phase is looked at without a hint.
 pub const ATTEND_POLL_MS: u64 = 2_000;
-/// How often the supervisor scans without a hint.
+/// How often the supervisor scans without a hint while runs are active.
 pub const SCAN_MS: u64 = 5_000;
+/// The same while none is: each look of an idle daemon wakes a processor that may sleep.
+pub const SCAN_IDLE_MS: u64 = 15_000;
 /// How often ended runs' worktrees are looked at.
 pub const SWEEP_MS: u64 = 15_000;
 /// How often runs that somebody started by hand are looked for.
-pub const EXTERNAL_MS: u64 = 2_000;
+pub const EXTERNAL_MS: u64 = 3_000;
 /// Longest time between two signs of life of a wait.
 pub const WAIT_HEARTBEAT_MS: u64 = 5_000;
 /// Pause after a failed step of a driver, before it looks again.

@@ -1,5 +1,6 @@
 //! Answers: pure reads of the database and of the log files.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -173,13 +174,25 @@ pub(super) async fn list(ctx: &Ctx, filter: &ListFilter) -> Result<RunPage, Runs
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let next_cursor = if more { rows.last().map(|r| format!("after:{}", r.adw_id)) } else { None };
-    let mut workflows = Vec::with_capacity(rows.len());
-    for row in rows {
-        let attempts =
-            if row.active { sql::attempts(ctx.db(), &row.adw_id).await? } else { vec![] };
-        workflows.push(summary(&row, &attempts));
-    }
+    let attempts = attempts_on(ctx, &rows).await?;
+    let of = |row: &RunRow| attempts.get(&row.adw_id).map_or(&[][..], Vec::as_slice);
+    let workflows = rows.iter().map(|row| summary(row, of(row))).collect();
     Ok(RunPage { workflows, total, next_cursor })
+}
+
+/// The attempts of the active runs of a page, by run; one statement, however many they are.
+async fn attempts_on(
+    ctx: &Ctx,
+    rows: &[RunRow],
+) -> Result<HashMap<String, Vec<AttemptRow>>, RunsError> {
+    let mut found: HashMap<String, Vec<AttemptRow>> = HashMap::new();
+    let active = || rows.iter().filter(|row| row.active).map(|row| row.seq);
+    if let (Some(first), Some(last)) = (active().min(), active().max()) {
+        for attempt in sql::attempts_of_active(ctx.db(), first..=last).await? {
+            found.entry(attempt.adw_id.clone()).or_default().push(attempt);
+        }
+    }
+    Ok(found)
 }
 
 fn summary(row: &RunRow, attempts: &[AttemptRow]) -> RunSummary {

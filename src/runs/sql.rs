@@ -98,6 +98,25 @@ pub async fn attempts(db: &Db, adw_id: &str) -> Result<Vec<AttemptRow>, DbError>
     .await
 }
 
+/// The attempts of the active runs whose numbers lie in a range, each run's in the order of
+/// [`attempts`].
+///
+/// # Errors
+/// [`DbError`].
+pub async fn attempts_of_active(
+    db: &Db,
+    seqs: std::ops::RangeInclusive<i64>,
+) -> Result<Vec<AttemptRow>, DbError> {
+    db.all(
+        "SELECT a.* FROM attempts a JOIN runs r ON r.adw_id = a.adw_id \
+         WHERE r.active AND r.seq BETWEEN $1 AND $2 \
+         ORDER BY MAX(a.started_at) OVER (PARTITION BY a.adw_id, a.phase ORDER BY a.attempt), \
+         a.phase, a.attempt",
+        args![*seqs.start(), *seqs.end()],
+    )
+    .await
+}
+
 /// Runs of this host that have not ended, the next to leave the queue first.
 ///
 /// # Errors

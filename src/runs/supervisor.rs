@@ -112,8 +112,12 @@ pub(crate) async fn supervise(ctx: Arc<Ctx>) {
     let looker = tokio::spawn(look_around(Arc::clone(&ctx)));
     while !ctx.deps.shutdown.is_cancelled() {
         ctx.beat();
+        let mut pause = limits::SCAN_MS;
         match scan(&ctx).await {
             Ok(active) => {
+                if active.is_empty() {
+                    pause = limits::SCAN_IDLE_MS;
+                }
                 for effect in dispatcher.handle(Event::Scanned(active)) {
                     apply(&ctx, &mut drivers, effect).await;
                 }
@@ -122,7 +126,7 @@ pub(crate) async fn supervise(ctx: Arc<Ctx>) {
         }
         tokio::select! {
             () = ctx.wake.notified() => {}
-            () = tokio::time::sleep(Duration::from_millis(limits::SCAN_MS)) => {}
+            () = tokio::time::sleep(Duration::from_millis(pause)) => {}
             () = ctx.deps.shutdown.cancelled() => {}
             Some(ended) = drivers.join_next() => {
                 if let Ok(adw_id) = ended {

@@ -159,8 +159,9 @@ fn memory() {
     idle("a bare HTTP server", bare.id(), None);
     bare.kill().unwrap();
     bare.wait().unwrap();
-    let world = World::start("");
-    idle("the daemon", world.pid(), Some((20.0, 1.0)));
+    let shop = Shop::new();
+    let world = World::start(&shop.config());
+    idle("the daemon, a repository served", world.pid(), Some((20.0, 1.0)));
     peer();
 }
 
@@ -282,7 +283,7 @@ fn live_runs() {
     let mut client = world.client();
     let floor = ping(&mut client);
     for n in 1..=LIVE {
-        client.call("trigger_adw_workflow", json!({ "issue_number": n, "wait": false }));
+        client.call("trigger_adw_workflow", json!({ "issue_number": n }));
     }
     let begun = Instant::now();
     while monitors(&shop.root()).len() < LIVE || living(&mut client).len() < LIVE {
