@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use super::cgroup;
 use super::procfs;
 use super::records::{Identity, Probe, StartRecord, probe};
+use crate::crash::{self, Point};
 use crate::limits;
 
 /// A program that could not be started or watched.
@@ -208,6 +209,7 @@ async fn run(cmd: &Cmd, held: Option<&File>) -> Result<Output, ProcessError> {
         hint: hint_for(&source),
         source,
     })?;
+    crash::at(Point::CommandStarted, &crash::command_name(&cmd.program, &cmd.args));
     let stdout = Reader::start(child.stdout.take(), cmd.max_output_bytes);
     let stderr = Reader::start(child.stderr.take(), cmd.max_output_bytes);
     if let Some(mut stdin) = child.stdin.take() {
@@ -424,9 +426,11 @@ async fn launch_once(
         command.args(scope.args()).arg(&launch.exe);
     }
     command.arg("__monitor").arg(&launch.attempt_dir);
-    command.env_clear().envs(&launch.env).stdin(Stdio::null());
+    command.env_clear().envs(&launch.env).envs(crash::passed_on()).stdin(Stdio::null());
     command.stdout(log.try_clone().map_err(failed)?).stderr(log);
+    crash::here(Point::MonitorLogMade);
     let mut child = command.spawn().map_err(failed)?;
+    crash::here(Point::MonitorLaunched);
     let ended = tokio::spawn(async move { child.wait().await });
     begun(&launch.attempt_dir, &log_path, &ended).await
 }
