@@ -182,7 +182,7 @@ points! {
     // The monitor. Where a daemon lives it learns of each death from the locks.
     Monitor "monitor.rs" {
         MonitorUp "monitor-up":
-            "nothing" => "`NotStarted`: it never began; a new daemon launches it again";
+            "nothing" => "`NotStarted`: it is launched again";
         MonitorLocked "monitor-locked": "a free `run.lock`" => "the same";
         LogLocked "log-locked": "a free log" => "the same";
         PhaseUnspawned "phase-unspawned":
@@ -197,7 +197,8 @@ points! {
     }
     Monitor "cgroup.rs" {
         GroupMade "group-made":
-            "an empty control group that no record names" => "the next monitor removes it";
+            "an empty control group that no record names"
+            => "`NotStarted`; the next monitor removes it";
     }
     // The Python side. uv ends with 137 behind it, the monitor ends what is left and records that:
     // the attempt has failed, and the next one goes on from what is there.

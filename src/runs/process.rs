@@ -51,8 +51,10 @@ pub enum ProcessError {
     Monitor {
         /// The attempt's folder.
         dir: String,
-        /// Last line of its log.
+        /// How it ended, or the last line of its log.
         said: String,
+        /// Whether a signal ended it: then another launch may go well.
+        killed: bool,
     },
 }
 
@@ -381,11 +383,24 @@ pub struct MonitorLaunch {
     pub scope: Option<ScopeSpec>,
 }
 
-/// Starts the monitor and waits until it has begun, ended, or somebody else's is there.
+/// Starts the monitor and waits until it has begun, ended, or somebody else's is there. One that is
+/// killed before it has begun left nothing and is launched again, as a restarted daemon would.
 ///
 /// # Errors
 /// [`ProcessError`] where nothing was started.
 pub async fn launch_monitor(launch: &MonitorLaunch) -> Result<(), ProcessError> {
+    for _ in 1..limits::MONITOR_LAUNCHES_COUNT {
+        match launch_where_possible(launch).await {
+            Err(e @ ProcessError::Monitor { killed: true, .. }) => {
+                tracing::warn!("launching it again: {e}")
+            }
+            done => return done,
+        }
+    }
+    launch_where_possible(launch).await
+}
+
+async fn launch_where_possible(launch: &MonitorLaunch) -> Result<(), ProcessError> {
     if let Some(scope) = &launch.scope {
         match launch_once(launch, Some(scope)).await {
             Ok(()) => return Ok(()),
@@ -432,13 +447,13 @@ async fn launch_once(
     let mut child = command.spawn().map_err(failed)?;
     crash::here(Point::MonitorLaunched);
     let ended = tokio::spawn(async move { child.wait().await });
-    begun(&launch.attempt_dir, &log_path, &ended).await
+    begun(&launch.attempt_dir, &log_path, ended).await
 }
 
 async fn begun(
     dir: &Path,
     log: &Path,
-    ended: &JoinHandle<io::Result<ExitStatus>>,
+    ended: JoinHandle<io::Result<ExitStatus>>,
 ) -> Result<(), ProcessError> {
     let until = Instant::now() + Duration::from_millis(limits::MONITOR_BEGIN_MS);
     loop {
@@ -452,9 +467,16 @@ async fn begun(
             return Ok(());
         }
         if gone || Instant::now() > until {
-            let said = super::tail::last_lines(log, 1).ok().and_then(|l| l.into_iter().next());
-            let said = said.filter(|s| !s.is_empty()).unwrap_or_else(|| "it said nothing".into());
-            return Err(ProcessError::Monitor { dir: dir.display().to_string(), said });
+            let status = if gone { ended.await.ok().and_then(Result::ok) } else { None };
+            let signal = status.as_ref().and_then(ExitStatusExt::signal);
+            let line = super::tail::last_lines(log, 1).ok().and_then(|l| l.into_iter().next());
+            let said = match (signal, line.filter(|line| !line.is_empty())) {
+                (Some(signal), _) => format!("it was killed by signal {signal}"),
+                (None, Some(line)) => line,
+                (None, None) => "it said nothing".into(),
+            };
+            let dir = dir.display().to_string();
+            return Err(ProcessError::Monitor { dir, said, killed: signal.is_some() });
         }
         tokio::time::sleep(Duration::from_millis(limits::LOCK_POLL_MS)).await;
     }

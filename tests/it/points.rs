@@ -150,7 +150,12 @@ impl<'w> Armed<'w> {
         let given = json!({ "issue_number": issue, "idempotency_key": key });
         let answer = self.ask(daemon, points, "trigger_adw_workflow", given).await;
         let id = answer["adw_id"].as_str().unwrap_or_else(|| panic!("{answer:#}")).to_owned();
-        self.until(daemon, points, &id, |run| run["worktree"] == "removed").await
+        let landed = |run: &Value| {
+            let failed = ["failed", "lost", "cancelled", "timed_out"];
+            assert!(!failed.iter().any(|status| run["status"] == *status), "{run:#}");
+            run["worktree"] == "removed"
+        };
+        self.until(daemon, points, &id, landed).await
     }
 
     /// Insists that a run landed, once: these numbers of attempts, these calls of planner, checks,

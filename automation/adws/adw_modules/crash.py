@@ -15,10 +15,10 @@ def here(point: str, detail: str = "") -> None:
     import contextlib
 
     name = os.path.join(FOLDER, f"{point}.{detail}" if detail else point)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         os.rename(f"{name}@1", f"{name}.reached")
         os.kill(os.getpid(), 9)
     for count in range(2, 10):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.rename(f"{name}@{count}", f"{name}@{count - 1}")
             return

@@ -81,7 +81,7 @@ def token_event(payload: dict[str, object]) -> None:
 def _emit(line: str) -> None:
     data = line.encode("utf-8", "backslashreplace")[: MARKER_MAX_BYTES - 1]
     _OUT.write(data.decode("utf-8", "ignore").encode() + b"\n")
-    crash.here("marker-printed", line.partition("=")[0])
+    crash.here("marker-printed", line.partition("=")[0].partition(":")[0])
 
 
 def say(text: str, prefix: str = "") -> None:

@@ -18,8 +18,9 @@ pub(super) struct Course {
     asked: [u32; 4],
 }
 
-pub(super) const COURSES: [Course; 4] = [
-    // An agent is asked again until its plan is committed and noted: eleven times.
+pub(super) const COURSES: [Course; 5] = [
+    // An agent is asked again until its plan is committed and noted. A git that is left alone may
+    // still do its work, so of one course either its start is a death or its end.
     Course {
         phase: "plan",
         points: &[
@@ -30,6 +31,7 @@ pub(super) const COURSES: [Course; 4] = [
             "file-renamed.adw_state.json",
             "marker-printed.STATUS",
             "file-renamed.issue.json",
+            "tool-started.git-switch",
             "call-folder-made.planner",
             "file-made.prompt.md",
             "tree-started.ordered",
@@ -37,24 +39,23 @@ pub(super) const COURSES: [Course; 4] = [
             "file-renamed.result.json",
             "plan-written",
             "tool-ended.git-add",
-            "tool-started.git-commit",
             "tool-ended.git-commit",
             "comment-written",
             "phase-done",
         ],
-        asked: [10, 1, 1, 1],
+        asked: [9, 1, 1, 1],
     },
     // Around what is told and moved on the way; a plan that is noted is used again.
     Course {
         phase: "plan",
         points: &[
             "marker-printed.WORKTREE_PATH",
-            "tool-started.git-switch",
             "tool-ended.git-switch",
             "marker-printed.BRANCH",
+            "tool-started.git-commit",
             "marker-printed.PLAN_FILE",
         ],
-        asked: [1, 1, 1, 1],
+        asked: [2, 1, 1, 1],
     },
     // Until its work is committed and noted the implementor is asked again, then only what comes
     // after is done again.
@@ -69,7 +70,6 @@ pub(super) const COURSES: [Course; 4] = [
             "call-folder-made.check",
             "tree-started.sh",
             "tree-ended.sh",
-            "tool-started.git-commit@2",
             "tool-ended.git-commit@2",
             "tool-started.git-push",
             "tool-ended.git-push",
@@ -80,7 +80,12 @@ pub(super) const COURSES: [Course; 4] = [
             "comment-written@2",
             "phase-done@2",
         ],
-        asked: [1, 6, 11, 1],
+        asked: [1, 5, 10, 1],
+    },
+    Course {
+        phase: "build",
+        points: &["tool-started.git-commit@2", "marker-printed.PR_URL"],
+        asked: [1, 2, 2, 1],
     },
     Course {
         phase: "review",
@@ -132,8 +137,13 @@ async fn a_build_that_dies_at_each_of_its_writes_is_made_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_review_that_dies_at_each_of_its_writes_is_made_once() {
+async fn a_build_that_dies_at_each_of_its_words_is_made_once() {
     attempt_after_attempt(&COURSES[3]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_that_dies_at_each_of_its_writes_is_made_once() {
+    attempt_after_attempt(&COURSES[4]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
