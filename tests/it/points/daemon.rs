@@ -43,7 +43,8 @@ pub(super) const STATEMENTS: &[&[&str]] = &[
     ],
 ];
 
-/// Each file and each program of a run that is the daemon's.
+/// Each file and each program of a run that is the daemon's. A git that is left alone may still do its
+/// work, so after the start of a removal none of its other points is sure to be passed.
 pub(super) const FILES: &[&[&str]] = &[
     &[
         "trigger-noted",
@@ -53,6 +54,7 @@ pub(super) const FILES: &[&[&str]] = &[
         "exclude-renamed",
         "command-started.git-worktree-add",
         "attempt-folder-made",
+        "command-started.git-worktree-remove",
     ],
     &[
         "record-written.spec.json",
@@ -60,7 +62,6 @@ pub(super) const FILES: &[&[&str]] = &[
         "record-renamed.spec.json",
         "monitor-log-made",
         "monitor-launched",
-        "command-started.git-worktree-remove",
         "worktree-gone",
     ],
 ];
