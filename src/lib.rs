@@ -5,6 +5,7 @@
 // L0: words, bounds and the kernel's facts.
 pub mod changes;
 pub mod clock;
+pub mod crash;
 pub mod cron;
 pub mod ids;
 pub mod limits;

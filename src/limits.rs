@@ -175,6 +175,8 @@ pub const WATCH_POLL_MS: u64 = 1_000;
 pub const MONITOR_LOCK_MS: u64 = 2_000;
 /// How long a monitor may take to begin.
 pub const MONITOR_BEGIN_MS: u64 = 15_000;
+/// Launches of a monitor that somebody kills before it has begun.
+pub const MONITOR_LAUNCHES_COUNT: u32 = 3;
 /// How long after the end of its ladder a monitor that was asked to stop counts as stuck.
 pub const MONITOR_STUCK_MS: u64 = 5_000;
 /// How often a monitor looks for stop requests and limits.

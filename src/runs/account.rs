@@ -1,15 +1,7 @@
 //! Keeping account of a run: reads what its agents' streams say, stores it, and holds it against the
 //! budgets.
 //!
-//! What `kill -9` of the daemon leaves at each point, and what the next look makes of it:
-//!
-//! | killed | left | the next look |
-//! |---|---|---|
-//! | before what was seen is stored | streams | they are read again, from their beginnings |
-//! | after that, before the budget is looked at | a row | the sum is over the limit: the same stop |
-//! | after the stop is stored, before anything is signalled | `runs.budget_stop` | the attempt is attended with `stop` |
-//! | after `stop.json` | the monitor's ladder | as after a cancel |
-//! | after the attempt ended | its verdict | the run ends `failed`, by `budget_stop` |
+//! What `kill -9` of the daemon leaves at each point is tabled in [`crate::crash`].
 
 use std::collections::BTreeMap;
 use std::fs::File;

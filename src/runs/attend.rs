@@ -1,16 +1,8 @@
 //! Seeing one attempt to its end: start its monitor if that never happened, watch what it leaves,
 //! judge it when its tree is gone.
 //!
-//! What `kill -9` of the daemon leaves at each point, and what the next look makes of it:
-//!
-//! | killed | on disk | the next look |
-//! |---|---|---|
-//! | before the attempt is stored | nothing | the state machine says `Begin` again |
-//! | after that, before the spawn | row `starting`, perhaps `spec.json` | `NotStarted`: the monitor is launched |
-//! | while the monitor starts | a held `run.lock` | a second monitor cannot get the lock and goes away |
-//! | while the phase runs | `start.json`, held locks | `Live`: it is watched again |
-//! | after its end, before the verdict is stored | `exit.json` | `Ended`: it is judged, from files alone |
-//! | after the verdict | row ended | the state machine goes on |
+//! What `kill -9` of the daemon leaves at each point, and what the next look makes of it, is tabled
+//! in [`crate::crash`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -34,6 +26,7 @@ use super::state_file::AdwState;
 use super::tail;
 use super::view::{Failure, FailureClass, RunStatus};
 use crate::clock::Millis;
+use crate::crash::{self, Point};
 use crate::limits;
 
 fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RunsError {
@@ -205,6 +198,7 @@ async fn start(
     };
     let unusable = |e: std::io::Error| format!("its folder {} is no use: {e}", dir.display());
     std::fs::create_dir_all(dir).map_err(unusable)?;
+    crash::here(Point::AttemptFolderMade);
     let base_env = ctx.base_env(project);
     let environment = ctx.environment();
     let claude = super::preflight::claude(&base_env);

@@ -5,16 +5,7 @@
 //! and takes stop requests also while no daemon runs, ends what outlives the phase, and records
 //! the end. Launching it twice for one folder never runs the phase twice.
 //!
-//! What `kill -9` of the monitor leaves:
-//!
-//! | killed | left | the daemon's next look |
-//! |---|---|---|
-//! | before `run.lock` | nothing | `NotStarted`: launched again |
-//! | between `run.lock` and `start.json` | a free lock | `NotStarted`: launched again |
-//! | between `start.json` and the spawn | `start.json` without a child, free locks | `Vanished` |
-//! | between the spawn and the child's identity | a held log, a session and marked processes | `Live` without a monitor |
-//! | while the phase runs | a held log | `Live` without a monitor, `Vanished` once the tree is gone |
-//! | between the end and `exit.json` | free locks | `Vanished`, judged by what the phase left |
+//! What `kill -9` of the monitor leaves is tabled in [`crate::crash`].
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -40,6 +31,7 @@ use super::procfs;
 pub use super::records::LaunchSpec;
 use super::records::{ExitRecord, MARK, StartRecord, StopReason, stop_requested, write_atomic};
 use crate::clock::{Clock, Millis, SystemClock};
+use crate::crash::{self, Point};
 use crate::limits;
 use crate::lock::FileLock;
 
@@ -60,6 +52,7 @@ fn monitor(dir: &Path) -> io::Result<()> {
     // Already a leader where systemd-run started it: then its session is good enough.
     let _ = setsid();
     let signals = block_signals()?;
+    crash::here(Point::MonitorUp);
     let Some(_alive) = FileLock::exclusive(&dir.join("run.lock"), limits::MONITOR_LOCK_MS)
         .map_err(io::Error::other)?
     else {
@@ -68,10 +61,12 @@ fn monitor(dir: &Path) -> io::Result<()> {
     if dir.join("start.json").exists() || dir.join("exit.json").exists() {
         return Ok(());
     }
+    crash::here(Point::MonitorLocked);
     let spec = LaunchSpec::read(dir)?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let clock = SystemClock;
     let log = open_log(dir)?;
+    crash::here(Point::LogLocked);
     let monitor = own_identity()?;
     let mut group = Cgroup::make(monitor);
     let mut start = StartRecord {
@@ -91,12 +86,14 @@ fn monitor(dir: &Path) -> io::Result<()> {
         };
         return finish(dir, group.as_ref(), &exit);
     }
+    crash::here(Point::PhaseUnspawned);
     let leader = match spawn_in(&mut group, || spawn(dir, &spec, &log)) {
         Ok(pid) => pid,
         Err(why) => {
             return finish(dir, group.as_ref(), &ExitRecord::never_began(&why, clock.now()));
         }
     };
+    crash::here(Point::PhaseSpawned);
     start.child = procfs::process(leader.as_raw()).map(|p| p.id);
     // Told for those who come after a kill of this process; the run itself does not need it.
     if let Err(e) = write_atomic(dir, "start.json", &start) {
@@ -105,6 +102,7 @@ fn monitor(dir: &Path) -> io::Result<()> {
     let mut tree = Tree::new(dir, spec, leader, log, group);
     tree.watch(&signals)?;
     let exit = tree.record(start.started_at, clock.now());
+    crash::here(Point::PhaseEnded);
     finish(dir, tree.group.as_ref(), &exit)
 }
 
@@ -115,6 +113,7 @@ fn spawn_in(
     spawn: impl Fn() -> Result<Pid, String>,
 ) -> Result<Pid, String> {
     let Some(cgroup) = group.as_ref().filter(|g| g.enter().is_ok()) else { return spawn() };
+    crash::here(Point::GroupEntered);
     let spawned = spawn();
     if let Err(e) = cgroup.leave() {
         // It must never be killed with this process in it; descent finds the tree as well.

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use super::cgroup;
 use super::procfs;
 use super::records::{Identity, Probe, StartRecord, probe};
+use crate::crash::{self, Point};
 use crate::limits;
 
 /// A program that could not be started or watched.
@@ -50,8 +51,10 @@ pub enum ProcessError {
     Monitor {
         /// The attempt's folder.
         dir: String,
-        /// Last line of its log.
+        /// How it ended, or the last line of its log.
         said: String,
+        /// Whether a signal ended it: then another launch may go well.
+        killed: bool,
     },
 }
 
@@ -208,6 +211,7 @@ async fn run(cmd: &Cmd, held: Option<&File>) -> Result<Output, ProcessError> {
         hint: hint_for(&source),
         source,
     })?;
+    crash::at(Point::CommandStarted, &crash::command_name(&cmd.program, &cmd.args));
     let stdout = Reader::start(child.stdout.take(), cmd.max_output_bytes);
     let stderr = Reader::start(child.stderr.take(), cmd.max_output_bytes);
     if let Some(mut stdin) = child.stdin.take() {
@@ -379,11 +383,24 @@ pub struct MonitorLaunch {
     pub scope: Option<ScopeSpec>,
 }
 
-/// Starts the monitor and waits until it has begun, ended, or somebody else's is there.
+/// Starts the monitor and waits until it has begun, ended, or somebody else's is there. One that is
+/// killed before it has begun left nothing and is launched again, as a restarted daemon would.
 ///
 /// # Errors
 /// [`ProcessError`] where nothing was started.
 pub async fn launch_monitor(launch: &MonitorLaunch) -> Result<(), ProcessError> {
+    for _ in 1..limits::MONITOR_LAUNCHES_COUNT {
+        match launch_where_possible(launch).await {
+            Err(e @ ProcessError::Monitor { killed: true, .. }) => {
+                tracing::warn!("launching it again: {e}")
+            }
+            done => return done,
+        }
+    }
+    launch_where_possible(launch).await
+}
+
+async fn launch_where_possible(launch: &MonitorLaunch) -> Result<(), ProcessError> {
     if let Some(scope) = &launch.scope {
         match launch_once(launch, Some(scope)).await {
             Ok(()) => return Ok(()),
@@ -424,17 +441,19 @@ async fn launch_once(
         command.args(scope.args()).arg(&launch.exe);
     }
     command.arg("__monitor").arg(&launch.attempt_dir);
-    command.env_clear().envs(&launch.env).stdin(Stdio::null());
+    command.env_clear().envs(&launch.env).envs(crash::passed_on()).stdin(Stdio::null());
     command.stdout(log.try_clone().map_err(failed)?).stderr(log);
+    crash::here(Point::MonitorLogMade);
     let mut child = command.spawn().map_err(failed)?;
+    crash::here(Point::MonitorLaunched);
     let ended = tokio::spawn(async move { child.wait().await });
-    begun(&launch.attempt_dir, &log_path, &ended).await
+    begun(&launch.attempt_dir, &log_path, ended).await
 }
 
 async fn begun(
     dir: &Path,
     log: &Path,
-    ended: &JoinHandle<io::Result<ExitStatus>>,
+    ended: JoinHandle<io::Result<ExitStatus>>,
 ) -> Result<(), ProcessError> {
     let until = Instant::now() + Duration::from_millis(limits::MONITOR_BEGIN_MS);
     loop {
@@ -448,9 +467,16 @@ async fn begun(
             return Ok(());
         }
         if gone || Instant::now() > until {
-            let said = super::tail::last_lines(log, 1).ok().and_then(|l| l.into_iter().next());
-            let said = said.filter(|s| !s.is_empty()).unwrap_or_else(|| "it said nothing".into());
-            return Err(ProcessError::Monitor { dir: dir.display().to_string(), said });
+            let status = if gone { ended.await.ok().and_then(Result::ok) } else { None };
+            let signal = status.as_ref().and_then(ExitStatusExt::signal);
+            let line = super::tail::last_lines(log, 1).ok().and_then(|l| l.into_iter().next());
+            let said = match (signal, line.filter(|line| !line.is_empty())) {
+                (Some(signal), _) => format!("it was killed by signal {signal}"),
+                (None, Some(line)) => line,
+                (None, None) => "it said nothing".into(),
+            };
+            let dir = dir.display().to_string();
+            return Err(ProcessError::Monitor { dir, said, killed: signal.is_some() });
         }
         tokio::time::sleep(Duration::from_millis(limits::LOCK_POLL_MS)).await;
     }

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
+use crate::crash::{self, Point};
 use crate::lock::is_locked;
 
 /// Name of the environment variable that marks every process of an attempt.
@@ -211,8 +212,10 @@ pub fn request_stop(dir: &Path, reason: StopReason) -> io::Result<()> {
     }
     let temp = temp_name(dir, "stop.json");
     std::fs::write(&temp, serde_json::to_vec(&StopFile { reason })?)?;
+    crash::here(Point::StopWritten);
     // A link, not a rename: it fails where a reason is already there.
     let linked = std::fs::hard_link(&temp, &path);
+    crash::here(Point::StopLinked);
     let _ = std::fs::remove_file(&temp);
     match linked {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
@@ -245,13 +248,16 @@ pub fn write_atomic<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Resu
     let temp = temp_name(dir, name);
     let written = std::fs::File::create(&temp).and_then(|mut file| {
         file.write_all(&serde_json::to_vec_pretty(value)?)?;
+        crash::at(Point::RecordWritten, name);
         file.sync_all()
     });
+    crash::at(Point::RecordSynced, name);
     let renamed = written.and_then(|()| std::fs::rename(&temp, dir.join(name)));
     if renamed.is_err() {
         let _ = std::fs::remove_file(&temp);
     }
     renamed?;
+    crash::at(Point::RecordRenamed, name);
     std::fs::File::open(dir)?.sync_all()
 }
 

@@ -9,6 +9,7 @@ pub use super::sql_scope::{list, run_within};
 use super::view::{Failure, RunStatus};
 use crate::args;
 use crate::clock::Millis;
+use crate::crash::{self, Point};
 use crate::db::{Db, DbError, Tx};
 
 /// Stores a new run. A second active run of the issue, or a taken id, is a unique violation.
@@ -201,6 +202,7 @@ pub async fn move_status(
     now: Millis,
 ) -> Result<bool, DbError> {
     debug_assert!(super::run::may_move(from, to), "{from} -> {to}");
+    crash::at(Point::StatusUnmoved, to.as_str());
     let n = db
         .exec(
             "UPDATE runs SET status = $3, revision = revision + 1, \
@@ -209,6 +211,7 @@ pub async fn move_status(
             args![adw_id, from.as_str(), to.as_str(), now],
         )
         .await?;
+    crash::at(Point::StatusMoved, to.as_str());
     Ok(n == 1)
 }
 
@@ -225,6 +228,7 @@ pub async fn finish(
     now: Millis,
 ) -> Result<bool, DbError> {
     debug_assert!(super::run::may_move(from, to), "{from} -> {to}");
+    crash::at(Point::RunUnfinished, to.as_str());
     let n = db
         .exec(
             "UPDATE runs SET status = $3, active = FALSE, revision = revision + 1, \
@@ -233,6 +237,7 @@ pub async fn finish(
             args![adw_id, from.as_str(), to.as_str(), now, failure.map(json)],
         )
         .await?;
+    crash::at(Point::RunFinished, to.as_str());
     Ok(n == 1)
 }
 
@@ -241,6 +246,7 @@ pub async fn finish(
 /// # Errors
 /// [`DbError`].
 pub async fn set_prepared(db: &Db, adw_id: &str, p: &Prepared) -> Result<bool, DbError> {
+    crash::here(Point::PreparedUnstored);
     let n = db
         .exec(
             "UPDATE runs SET worktree_path = COALESCE($2, worktree_path), \
@@ -251,6 +257,7 @@ pub async fn set_prepared(db: &Db, adw_id: &str, p: &Prepared) -> Result<bool, D
             args![adw_id, &p.worktree_path, &p.base_branch, &p.base_commit],
         )
         .await?;
+    crash::here(Point::PreparedStored);
     Ok(n == 1)
 }
 
@@ -259,13 +266,15 @@ pub async fn set_prepared(db: &Db, adw_id: &str, p: &Prepared) -> Result<bool, D
 /// # Errors
 /// [`DbError`].
 pub async fn worktree_removed(db: &Db, adw_id: &str) -> Result<(), DbError> {
+    crash::here(Point::RemovalUnstored);
     db.exec(
         "UPDATE runs SET worktree = 'removed', revision = revision + 1 \
          WHERE adw_id = $1 AND worktree = 'present' AND NOT active",
         args![adw_id],
     )
-    .await
-    .map(drop)
+    .await?;
+    crash::here(Point::RemovalStored);
+    Ok(())
 }
 
 /// A run that uses the worktree of this ended one: itself, where it goes on, or another that is
@@ -334,7 +343,9 @@ pub async fn begin_attempt(
         )
         .await?;
     }
+    crash::here(Point::AttemptUnbegun);
     tx.commit().await?;
+    crash::here(Point::AttemptBegun);
     Ok(n == 1)
 }
 
@@ -354,7 +365,10 @@ pub async fn attempt_running(db: &Db, a: &AttemptRow) -> Result<(), DbError> {
     if n == 1 {
         count_change(&mut tx, &a.adw_id).await?;
     }
-    tx.commit().await
+    crash::here(Point::AttemptNotRunning);
+    tx.commit().await?;
+    crash::here(Point::AttemptRunning);
+    Ok(())
 }
 
 /// A change of an attempt is a change of its run.
@@ -396,7 +410,9 @@ pub async fn end_attempt(
     if n == 1 {
         count_change(&mut tx, &a.adw_id).await?;
     }
+    crash::here(Point::AttemptUnended);
     tx.commit().await?;
+    crash::here(Point::AttemptEnded);
     Ok(n == 1)
 }
 
@@ -405,6 +421,7 @@ pub async fn end_attempt(
 /// # Errors
 /// [`DbError`].
 pub async fn tell(db: &Db, adw_id: &str, t: &Told) -> Result<(), DbError> {
+    crash::here(Point::TellUnstored);
     db.exec(
         "UPDATE runs SET issue_title = COALESCE($2, issue_title), \
          issue_class = COALESCE($3, issue_class), branch = COALESCE($4, branch), \
@@ -430,8 +447,9 @@ pub async fn tell(db: &Db, adw_id: &str, t: &Told) -> Result<(), DbError> {
             &t.state_problem,
         ],
     )
-    .await
-    .map(drop)
+    .await?;
+    crash::here(Point::TellStored);
+    Ok(())
 }
 
 /// Records when the next automatic attempt is due.
@@ -439,13 +457,15 @@ pub async fn tell(db: &Db, adw_id: &str, t: &Told) -> Result<(), DbError> {
 /// # Errors
 /// [`DbError`].
 pub async fn set_retry_at(db: &Db, adw_id: &str, at: Millis) -> Result<(), DbError> {
+    crash::here(Point::RetryUnstored);
     db.exec(
         "UPDATE runs SET retry_at = $2, revision = revision + 1 \
          WHERE adw_id = $1 AND (retry_at IS NULL OR retry_at <> $2)",
         args![adw_id, at],
     )
-    .await
-    .map(drop)
+    .await?;
+    crash::here(Point::RetryStored);
+    Ok(())
 }
 
 /// Asks for the end of a run. A queued one ends at once: then the answer is `true`.
@@ -473,7 +493,9 @@ pub async fn request_stop(
         args![adw_id],
     )
     .await?;
+    crash::here(Point::StopUncommitted);
     tx.commit().await?;
+    crash::here(Point::StopStored);
     Ok(ended == 1)
 }
 
@@ -509,6 +531,7 @@ pub async fn requeue(
 /// # Errors
 /// [`DbError`].
 pub async fn update_external(db: &Db, r: &RunRow) -> Result<bool, DbError> {
+    crash::here(Point::ForeignUnchanged);
     let n = db
         .exec(
             "UPDATE runs SET status = $2, revision = revision + 1, issue_number = $3, \
@@ -542,6 +565,7 @@ pub async fn update_external(db: &Db, r: &RunRow) -> Result<bool, DbError> {
             ],
         )
         .await?;
+    crash::here(Point::ForeignChanged);
     Ok(n == 1)
 }
 

@@ -16,6 +16,7 @@ use super::view::{Caller, RunStatus, TriggerRequest, Triggered};
 use super::{query, steer};
 use crate::auth::Scope;
 use crate::clock::Millis;
+use crate::crash::{self, Point};
 use crate::db::Tx;
 use crate::ids::{IssueNumber, PhaseName, RunId};
 use crate::limits;
@@ -366,7 +367,9 @@ async fn store(ctx: &Ctx, caller: &Caller, valid: &Valid, tool: &str) -> Result<
     if let Some(key) = valid.key(caller) {
         sql::insert_request_key(&mut tx, &key, tool, &valid.digest(), &adw_id, now).await?;
     }
+    crash::here(Point::TriggerUncommitted);
     tx.commit().await?;
+    crash::here(Point::TriggerStored);
     tracing::info!(
         adw_id,
         issue = valid.issue,
@@ -561,4 +564,5 @@ pub(super) fn note(
     if let Err(e) = written {
         tracing::warn!(adw_id, dir = %dir.display(), "mcp_trigger.log could not be written: {e}");
     }
+    crash::here(Point::TriggerNoted);
 }

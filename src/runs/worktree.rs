@@ -25,6 +25,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::git::{Base, Git, GitError, Kind};
 use super::marker::is_below;
 use super::process;
+use crate::crash::{self, Point};
 use crate::limits;
 use crate::lock::{FileLock, LockError};
 
@@ -364,7 +365,11 @@ impl Worktrees {
             std::fs::create_dir_all(dir).map_err(failed)?;
         }
         let temp = file.with_extension("adwd-tmp");
-        std::fs::write(&temp, new).and_then(|()| std::fs::rename(&temp, &file)).map_err(failed)
+        std::fs::write(&temp, new).map_err(failed)?;
+        crash::here(Point::ExcludeWritten);
+        std::fs::rename(&temp, &file).map_err(failed)?;
+        crash::here(Point::ExcludeRenamed);
+        Ok(())
     }
 }
 

@@ -65,6 +65,9 @@ mod outside_schedule;
 mod outside_sql;
 mod outside_support;
 mod outside_webhook;
+// Its deaths are in debug builds only.
+#[cfg(debug_assertions)]
+mod points;
 mod python;
 mod runs_git;
 mod runs_process;

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from adw_modules import git, markers
+from adw_modules import crash, git, markers
 from adw_modules.errors import AGENT_FAILED, AGENT_TIMEOUT, AGENT_UNUSABLE, AdwError
 from adw_modules.state import now, write_atomic
 
@@ -165,6 +165,7 @@ def new_folder(run: "Run", role: str) -> str:
             os.mkdir(path)
         except FileExistsError:
             continue
+        crash.here("call-folder-made", role)
         return path
 
 

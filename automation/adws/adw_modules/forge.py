@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from adw_modules import frontmatter, git, markers
+from adw_modules import crash, frontmatter, git, markers
 from adw_modules.config import Config
 from adw_modules.errors import FORGE, AdwError
 from adw_modules.state import flocked, write_atomic
@@ -146,6 +146,7 @@ class LocalForge:
         path = os.path.join(self.cfg.agents_dir, self.adw_id, "comments.md")
         with open(path, "a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(f"<!-- {now()} issue {number} -->\n{body.rstrip()}\n\n")
+        crash.here("comment-written")
 
     def _files(self) -> list[tuple[int, str]]:
         found = []

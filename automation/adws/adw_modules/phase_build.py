@@ -2,7 +2,7 @@
 
 import os
 
-from adw_modules import agent, checks, forge, git, guard, markers, patch, worktree
+from adw_modules import agent, checks, crash, forge, git, guard, markers, patch, worktree
 from adw_modules.errors import AGENT_UNUSABLE, CHECK_FAILED, FORGE, GIT, NO_PLAN, AdwError
 from adw_modules.forge import Issue, Proposal
 from adw_modules.phase import Run, prompt
@@ -190,6 +190,7 @@ def _pull(run: Run, issue: Issue, path: str, branch: str, name: str) -> None:
         issue=issue.number,
     )
     pull = run.forge.ensure_pull(proposal)
+    crash.here("pull-made")
     run.set(pr_created=True, pr_url=pull.url, pr_number=pull.number)
     markers.emit("PR_URL", pull.url)
 

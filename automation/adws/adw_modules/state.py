@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from adw_modules import signals
+from adw_modules import crash, signals
 from adw_modules.errors import STATE, AdwError
 
 State = dict[str, Any]
@@ -51,6 +51,7 @@ def write_atomic(path: str, data: bytes) -> None:
     temp = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     with signals.shield():
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        crash.here("file-made", name)
         try:
             try:
                 view = memoryview(data)
@@ -59,7 +60,9 @@ def write_atomic(path: str, data: bytes) -> None:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+            crash.here("file-synced", name)
             os.rename(temp, path)
+            crash.here("file-renamed", name)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temp)
@@ -171,6 +174,7 @@ class StateStore:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
         self._run_lock_fd = fd
+        crash.here("run-locked")
 
     def update(self, change: Callable[[State], None], *, create: bool = False) -> State:
         """Load, change and save under the lock; nothing that another writer saved is lost."""

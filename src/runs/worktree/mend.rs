@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::marker::is_below;
+use crate::crash::{self, Point};
 use crate::limits;
 
 /// What git writes into `locked` while an `add` is on its way.
@@ -66,6 +67,7 @@ impl Admin {
             if ours {
                 remove_tree(&self.tree)?;
             }
+            crash::here(Point::HalfMadeTreeGone);
             return remove_tree(&self.dir);
         }
         if self.commondir.as_deref() == Some("")
@@ -75,7 +77,9 @@ impl Admin {
             tracing::warn!(admin = %self.dir.display(), head, "mending a worktree's record that a crash left without commondir");
             if head {
                 // The worktree may hold work; its record always says the same here.
-                return fs::write(self.dir.join("commondir"), "../..\n");
+                fs::write(self.dir.join("commondir"), "../..\n")?;
+                crash::here(Point::CommondirMended);
+                return Ok(());
             }
             return remove_tree(&self.dir);
         }

@@ -28,6 +28,13 @@ impl<'w> Daemon<'w> {
 
     /// Starts it and waits until it answers on its socket.
     pub async fn start(&mut self) {
+        if let Err(said) = self.start_or_end().await {
+            panic!("the daemon ended at once: {said}");
+        }
+    }
+
+    /// Starts it and waits until it answers on its socket, or has ended; the error is what it said.
+    pub async fn start_or_end(&mut self) -> Result<(), String> {
         assert!(self.child.is_none(), "it runs already");
         self.starts += 1;
         let said = self.world.path(&format!("daemon-{}.err", self.starts));
@@ -45,14 +52,25 @@ impl<'w> Daemon<'w> {
             .expect("the daemon starts");
         let child = self.child.insert(child);
         // Its word, not the first connection: the socket is open before HTTP is.
-        eventually("the daemon is ready", SOON, async || {
+        let ready = eventually("the daemon is ready", SOON, async || {
             let said = fs::read_to_string(&said).unwrap();
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("the daemon ended at once: {status}: {said}");
+                return Ok(Err(format!("{status}: {said}")));
             }
-            if said.contains(" ready: ") { Ok(()) } else { Err(said) }
+            if said.contains(" ready: ") { Ok(Ok(())) } else { Err(said) }
         })
         .await;
+        if ready.is_err() {
+            self.child = None;
+        }
+        ready
+    }
+
+    /// How it ended, where it did by itself; then it can be started again.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
     }
 
     /// Its process id.
@@ -92,6 +110,13 @@ impl<'w> Daemon<'w> {
     /// A client over the unix socket, of the protocol's newest revision.
     pub async fn client(&self) -> Client {
         self.unix_client(Era::Modern, Ear::named("test")).await
+    }
+
+    /// The same; `None` where the daemon does not live to greet it.
+    pub async fn try_client(&self) -> Option<Client> {
+        let stream = UnixStream::connect(self.world.socket()).await.ok()?;
+        let greeted = Ear::named("test").serve_with_lifecycle(stream, lifecycle(Era::Modern));
+        tokio::time::timeout(Duration::from_secs(SOON), greeted).await.ok()?.ok()
     }
 
     /// A client over the unix socket.
