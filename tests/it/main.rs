@@ -44,6 +44,7 @@ mod hostile_http;
 mod hostile_mcp;
 mod hostile_support;
 mod hostile_unix;
+mod invariants;
 mod keys_cli;
 mod keys_guard;
 mod keys_oauth;
