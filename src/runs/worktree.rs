@@ -8,6 +8,7 @@
 //! for that git instead of taking its half-made worktree for a leftover, and ends it where it hangs.
 
 mod exclude;
+mod locks;
 mod mend;
 mod removal;
 
@@ -322,6 +323,23 @@ impl Worktrees {
         self.mend(&held).await
     }
 
+    /// Removes the lock files that a killed git left of a run's worktree and of its branch. For when
+    /// nothing of the run lives.
+    ///
+    /// # Errors
+    /// [`GitError`].
+    pub async fn unlock_left(&self, path: &Path, adw_id: &str) -> Result<(), GitError> {
+        self.only_ours("unlock", path)?;
+        let common = self.git.common_dir().await?;
+        let (tree, adw_id) = (canonical(path), adw_id.to_owned());
+        let removed =
+            self.blocking("unlock", move || locks::remove_left(&common, &tree, &adw_id)).await?;
+        if !removed.is_empty() {
+            tracing::warn!(?removed, "removed lock files that a killed git left");
+        }
+        Ok(())
+    }
+
     /// The mending itself; having the lock proves that no `add` of ours is on its way.
     async fn mend(&self, held: &Held) -> Result<(), GitError> {
         let common = held.common.clone();
@@ -329,11 +347,11 @@ impl Worktrees {
         self.blocking("worktree repair", move || mend::mend(&common, &trees_dir)).await
     }
 
-    async fn blocking(
+    async fn blocking<T: Send + 'static>(
         &self,
         operation: &str,
-        work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
-    ) -> Result<(), GitError> {
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, GitError> {
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(std::io::Error::other)
             .flatten()
