@@ -201,7 +201,7 @@ fn git_failure(e: &super::git::GitError) -> Failure {
     Failure {
         class: FailureClass::Git,
         message: format!("worktree: {e}"),
-        retryable: e.is_network(),
+        retryable: e.is_passing(),
         phase: None,
         log_tail: vec![],
     }

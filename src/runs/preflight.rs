@@ -310,7 +310,7 @@ async fn check_base(ctx: &Ctx, project: &Project, phases: &[String]) -> Result<B
     let base = trees
         .resolve_base(&project.remote(), branch.as_deref())
         .await
-        .map_err(|e| fail(FailureClass::Preflight, format!("base: {e}"), e.is_network()))?;
+        .map_err(|e| fail(FailureClass::Preflight, format!("base: {e}"), e.is_passing()))?;
     let pushes = phases.iter().any(|p| p == "build");
     if pushes && git.remote_url(&project.remote()).await.ok().flatten().is_none() {
         return Err(refuse(format!(

@@ -140,7 +140,7 @@ impl Worktrees {
         for _ in 0..2 {
             let held = self.lock().await?;
             match self.git.resolve_base(remote, branch).await {
-                Err(e) if e.kind == Kind::Network => {}
+                Err(e) if matches!(e.kind, Kind::Network | Kind::Killed) => {}
                 Err(e) if e.kind == Kind::Poisoned => self.mend(&held).await?,
                 done => return done,
             }
@@ -190,7 +190,8 @@ impl Worktrees {
             let Err(e) = self.git.ok_holding(&args, &held.file).await else { return Ok(()) };
             self.mend(&held).await?;
             // What another git disturbed can be tried again; a wrong commit stays wrong.
-            let passing = e.kind == Kind::Poisoned || e.message.contains("could not lock");
+            let passing = matches!(e.kind, Kind::Poisoned | Kind::Killed)
+                || e.message.contains("could not lock");
             if !passing || attempt >= limits::GIT_ADD_TRIES_COUNT {
                 return Err(e);
             }

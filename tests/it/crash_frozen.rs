@@ -64,9 +64,13 @@ async fn stopped_for_longer_than_every_limit_it_tells_the_truth(world: World) {
     world.at_gate("ends").await;
     world.at_gate("cancelled").await;
     let spoken = talks.root.join(format!("automation/agents/{talk_id}/talk"));
-    eventually("it talks", SOON, async || {
-        if spoken.exists() { Ok(()) } else { Err(String::new()) }
-    })
+    eventually(
+        "it talks",
+        SOON,
+        async || {
+            if spoken.exists() { Ok(()) } else { Err(String::new()) }
+        },
+    )
     .await;
     // One waits already, with a limit that passes meanwhile; the others ask a daemon that is away.
     let wait = json!({ "adw_id": end_id, "timeout_s": 1 });
@@ -112,7 +116,11 @@ async fn stopped_for_longer_than_every_limit_it_tells_the_truth(world: World) {
     assert_eq!((ends.pulls().len(), talks.pulls().len()), (2, 1));
     for (id, repo) in [(hang_id, &hangs), (silent_id, &silent), (cancel_id, &cancelled)] {
         let run = wait_ended(&client, id).await;
-        assert_eq!(repo.worktrees(), [run["worktree_path"].as_str().unwrap()], "what was done is kept");
+        assert_eq!(
+            repo.worktrees(),
+            [run["worktree_path"].as_str().unwrap()],
+            "what was done is kept"
+        );
     }
     for repo in [&ends, &talks] {
         nothing_is_left(&world, repo).await;

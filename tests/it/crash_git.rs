@@ -6,9 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::crash_support::{
-    attempts, counts, kill9, nothing_is_left, resume, shop, trigger_issue,
-};
+use crate::crash_support::{attempts, counts, kill9, nothing_is_left, resume, shop, trigger_issue};
 use crate::world::procs::Proc;
 use crate::world::{Agent, Repo, World, wait_removed, wait_status};
 
@@ -25,10 +23,7 @@ fn stand_with_index(world: &World, repo: &Repo) {
 /// Has the first commit of the build phase stand with HEAD and its branch locked: a hook runs.
 fn stand_with_refs(_: &World, repo: &Repo) {
     let script = gated(
-        "[ \"$1\" = prepared ] || exit 0
-        read -r old new name || exit 0
-        case $old in *[!0]*) ;; *) exit 0 ;; esac
-        case $name in HEAD|refs/heads/*-1-*) [ -e agent-1.txt ] && gate first ;; esac
+        "if [ \"$1\" = prepared ] && [ -e agent-1.txt ] && grep -q ' refs/heads/.*-1-'; then gate first; fi
         exit 0",
     );
     let hook = repo.root.join(".git/hooks/reference-transaction");
@@ -66,14 +61,19 @@ async fn killed(stand: fn(&World, &Repo), locks: &[&str], by_itself: bool) {
     let found: Vec<Proc> = world.processes().into_iter().filter(of_git).collect();
     assert!(!found.is_empty(), "{:#?}", world.processes());
     for lock in locks {
-        let tree = fs::read_dir(repo.root.join(".git/worktrees")).unwrap().flatten().next().unwrap();
+        let tree =
+            fs::read_dir(repo.root.join(".git/worktrees")).unwrap().flatten().next().unwrap();
         assert!(tree.path().join(lock).exists(), "it holds {lock}");
     }
     found.iter().for_each(|p| kill9(p.pid));
     if !by_itself {
         let run = wait_status(&client, &id, "failed").await;
         let failure = &run["failure"];
-        assert_eq!((&failure["class"], &failure["phase"]), (&json!("git"), &json!("build")), "{run:#}");
+        assert_eq!(
+            (&failure["class"], &failure["phase"]),
+            (&json!("git"), &json!("build")),
+            "{run:#}"
+        );
         assert_eq!(failure["retryable"], true, "{run:#}");
         resume(&client, &id).await;
     }
@@ -82,6 +82,8 @@ async fn killed(stand: fn(&World, &Repo), locks: &[&str], by_itself: bool) {
     assert_eq!(counts(&run), [1, 2, 1], "{run:#}");
     let failure = &attempts(&run, "build")[0]["failure"];
     assert_eq!(failure["class"], "git", "{failure:#}");
+    let message = failure["message"].as_str().unwrap();
+    assert!(message.contains("was killed (signal 9)"), "{message}");
     assert_eq!(repo.pulls().len(), 1);
     nothing_is_left(&world, &repo).await;
 }

@@ -91,10 +91,10 @@ async fn whichever_part_of_a_phase_is_killed_the_phase_is_tried_again() {
 
 /// Who is killed in a phase, the class of the failure, and words of its sentence.
 const VICTIMS: [(&str, &str, &str); 4] = [
-    ("uv", "?", "?"),
-    ("python", "?", "?"),
-    ("agent", "?", "?"),
-    ("everything", "lost", "?"),
+    ("uv", "internal", "was killed (signal 9)"),
+    ("python", "internal", "exited 137"),
+    ("agent", "agent", ""),
+    ("everything", "lost", ""),
 ];
 
 /// Each of them, and all at once with the monitor, in each phase, without an automatic retry: the run
@@ -124,7 +124,11 @@ async fn whoever_is_killed_in_whichever_phase_is_named_and_a_resume_mends_it() {
             let run = wait_status(&client, id, status).await;
             let failure = &run["failure"];
             eprintln!("WHO {phase} {victim}: {failure:#}");
-            assert_eq!((&failure["class"], &failure["phase"]), (&json!(class), &json!(phase)), "{victim}");
+            assert_eq!(
+                (&failure["class"], &failure["phase"]),
+                (&json!(class), &json!(phase)),
+                "{victim}"
+            );
             assert!(failure["message"].as_str().unwrap().contains(words), "{victim}: {failure:#}");
             assert_eq!(failure["retryable"], true, "{victim}: {failure:#}");
             assert_eq!(counts(&run), [1, 2, 3].map(|n| usize::from(n <= at + 1)), "{run:#}");

@@ -62,7 +62,8 @@ while True:
 "#;
 
 fn can_have_machines() -> bool {
-    let words = ["--pid", "--fork", "--mount-proc", "sh", "-c", "echo 1 >/proc/sys/kernel/ns_last_pid"];
+    let words =
+        ["--pid", "--fork", "--mount-proc", "sh", "-c", "echo 1 >/proc/sys/kernel/ns_last_pid"];
     let tried = std::process::Command::new("unshare").args(words).output();
     let able = tried.is_ok_and(|done| done.status.success());
     if !able {
@@ -96,7 +97,11 @@ async fn boot<'w>(world: &'w World, id: &str, wanted: &[i32]) -> (Daemon<'w>, BT
             .filter_map(|line| line.split_once(' '))
             .map(|(pid, ticks)| (pid.parse().unwrap(), ticks.parse().unwrap()))
             .collect();
-        if told.len() == wanted.len() { Ok(told) } else { Err(format!("{told:?} {}", world.last_words())) }
+        if told.len() == wanted.len() {
+            Ok(told)
+        } else {
+            Err(format!("{told:?} {}", world.last_words()))
+        }
     })
     .await;
     (daemon, told)
@@ -206,7 +211,11 @@ async fn ends_truly(client: &Client, repo: &Repo, ids: &[String]) {
     for (id, phase, dir) in standing(repo, ids) {
         let run = wait_status(client, &id, "lost").await;
         let failure = &run["failure"];
-        assert_eq!((&failure["class"], &failure["phase"]), (&"lost".into(), &phase.into()), "{run:#}");
+        assert_eq!(
+            (&failure["class"], &failure["phase"]),
+            (&"lost".into(), &phase.into()),
+            "{run:#}"
+        );
         assert_eq!(failure["retryable"], true, "{run:#}");
         assert!(!dir.join("exit.json").exists(), "nobody recorded an end");
         assert_eq!(attempts(&run, phase).len(), 1, "{run:#}");

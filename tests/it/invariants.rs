@@ -198,9 +198,10 @@ fn not_more_than_allowed(history: &History, found: &mut Vec<String>) {
 }
 
 fn attempt_of<'h>(history: &'h History, stamp: &Stamp) -> Option<&'h Attempt> {
-    history.attempts.iter().find(|a| {
-        a.run == stamp.run && a.phase == stamp.phase && a.attempt == stamp.attempt
-    })
+    history
+        .attempts
+        .iter()
+        .find(|a| a.run == stamp.run && a.phase == stamp.phase && a.attempt == stamp.attempt)
 }
 
 /// Every stamp belongs to a stored attempt, and lies between its beginning and its end.
@@ -303,13 +304,20 @@ fn answers_never_go_back(history: &History, found: &mut Vec<String>) {
             continue;
         };
         if now.revision < before.revision {
-            found.push(format!("run {run} went back from revision {} to {}", before.revision, now.revision));
+            found.push(format!(
+                "run {run} went back from revision {} to {}",
+                before.revision, now.revision
+            ));
         }
         if now.state_at < before.state_at {
-            found.push(format!("the state of run {run} went back from {} to {}", before.state_at, now.state_at));
+            found.push(format!(
+                "the state of run {run} went back from {} to {}",
+                before.state_at, now.state_at
+            ));
         }
         let changed_end = is_end(before.status) && before.status != now.status;
-        let lives = before.lives + usize::from(changed_end || rank(now.status) < rank(before.status));
+        let lives =
+            before.lives + usize::from(changed_end || rank(now.status) < rank(before.status));
         if lives > asked.get(run.as_str()).copied().unwrap_or(0) {
             found.push(format!("run {run} went from {} to {} unasked", before.status, now.status));
         }

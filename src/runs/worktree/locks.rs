@@ -43,12 +43,7 @@ fn is_of(admin: &Path, tree: &Path) -> bool {
     Path::new(gitdir.trim()).parent() == Some(tree)
 }
 
-fn gather(
-    folder: &Path,
-    depth: usize,
-    wanted: &dyn Fn(&str) -> bool,
-    found: &mut Vec<PathBuf>,
-) {
+fn gather(folder: &Path, depth: usize, wanted: &dyn Fn(&str) -> bool, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else { continue };
         let name = entry.file_name();

@@ -139,17 +139,22 @@ pub fn assert_work_is_as_claimed(repo: &Repo, runs: &[Value]) {
         runs.iter().map(|run| (text(run, "branch"), run)).filter(|(b, _)| !b.is_empty()).collect();
     for branch in repo.remote_branches().into_iter().chain(repo.local_branches()) {
         let ours = by_branch.contains_key(&branch)
-            || runs.iter().any(|run| run["branch"].is_null() && branch.contains(&text(run, "adw_id")));
+            || runs
+                .iter()
+                .any(|run| run["branch"].is_null() && branch.contains(&text(run, "adw_id")));
         assert!(ours, "branch {branch} is of none of {:?}", by_branch.keys());
     }
     let pulls = repo.pulls();
     for (path, pull) in &pulls {
-        let of = runs.iter().filter(|run| pull.contains(&format!("\nadw_id: \"{}\"", text(run, "adw_id"))));
+        let of = runs
+            .iter()
+            .filter(|run| pull.contains(&format!("\nadw_id: \"{}\"", text(run, "adw_id"))));
         assert_eq!(of.count(), 1, "{}: {pull}", path.display());
     }
     for run in runs.iter().filter(|run| run["status"] == "completed") {
         let (branch, n) = (text(run, "branch"), text(run, "issue_number"));
-        let mut own = pulls.iter().filter(|(_, pull)| pull.contains(&format!("\nhead: \"{branch}\"")));
+        let mut own =
+            pulls.iter().filter(|(_, pull)| pull.contains(&format!("\nhead: \"{branch}\"")));
         let (path, _) = own.next().unwrap_or_else(|| panic!("no pull request of {run:#}"));
         assert_eq!(text(run, "pr_url"), format!("file://{}", path.display()));
         assert!(own.next().is_none(), "a second pull request of {run:#}");
