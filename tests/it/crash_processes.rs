@@ -349,3 +349,37 @@ async fn a_chain_of_forks_is_caught() {
     })
     .await;
 }
+
+/// Both itself, and Python under it, whose end it hands on as a code.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_uv_that_is_killed_while_the_environment_is_made_ready_is_not_taken_for_an_answer() {
+    for (word, ends) in [("sync", "kill -9 $$"), ("-c", "exit 137")] {
+        let world = World::new().await;
+        let path = world.env()["PATH"].clone();
+        let mut places = path.split(':').map(|dir| format!("{dir}/uv"));
+        let real = places.find(|uv| std::path::Path::new(uv).exists()).unwrap();
+        let script = format!(
+            "#!/bin/sh
+case \" $* \" in *\" {word} \"*)
+    if [ ! -e \"$HOME/killed\" ]; then : >\"$HOME/killed\"; {ends}; fi ;;
+esac
+exec {real} \"$@\"\n"
+        );
+        world.program("fragile/uv", &script);
+        world.set_env("PATH", Some(&format!("{}:{path}", world.path("fragile").display())));
+        let repo = shop(&world, &Agent::good());
+        let daemon = world.daemon().await;
+        let client = daemon.client().await;
+        let id = trigger_issue(&client, 1).await;
+        let run = wait_status(&client, &id, "failed").await;
+        let failure = &run["failure"];
+        assert_eq!(
+            (&failure["class"], &failure["retryable"]),
+            (&json!("environment"), &json!(true))
+        );
+        let message = failure["message"].as_str().unwrap();
+        assert!(message.contains("was killed (signal 9)"), "{word}: {message}");
+        resume(&client, &id).await;
+        ends_well(&world, &repo, &client, &id).await;
+    }
+}

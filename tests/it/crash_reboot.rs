@@ -23,7 +23,6 @@ use crate::world::{
     Agent, Daemon, Repo, SOON, World, eventually, state, wait_removed, wait_status,
 };
 
-const RUNS: u32 = 10;
 /// Runs that stand in a phase when the machine goes down, two in each; the others wait.
 const STANDING: u32 = 6;
 
@@ -138,7 +137,7 @@ enum Up {
     Killed,
 }
 
-async fn down_and_up(world: World, up: Up) {
+async fn down_and_up(world: World, up: Up, runs: u32) {
     if !can_have_machines() {
         return;
     }
@@ -156,11 +155,11 @@ async fn down_and_up(world: World, up: Up) {
         agent = agent.on(role, &orders);
     }
     let repo = shop(&world, &agent);
-    (1..=RUNS).for_each(|n| repo.issue(n));
+    (1..=runs).for_each(|n| repo.issue(n));
     let (mut machine, _) = boot(&world, "11111111-1111-4111-8111-111111111111", &[]).await;
     let client = power_on(&world, &mut machine).await;
     let mut ids = vec![];
-    for n in 1..=RUNS {
+    for n in 1..=runs {
         ids.push(trigger_issue(&client, n).await);
     }
     for n in 1..=STANDING {
@@ -238,10 +237,10 @@ async fn ends_truly(client: &Client, repo: &Repo, ids: &[String]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rebooted_in_the_middle_of_ten_runs_it_finds_them_lost_and_signals_no_stranger() {
-    down_and_up(World::new().await, Up::Rebooted).await;
+    down_and_up(World::new().await, Up::Rebooted, 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_everything_killed_and_the_pids_given_to_strangers_none_of_these_is_signalled() {
-    down_and_up(World::new().await, Up::Killed).await;
+    down_and_up(World::new().await, Up::Killed, STANDING).await;
 }

@@ -159,6 +159,7 @@ pub fn assert_work_is_as_claimed(repo: &Repo, runs: &[Value]) {
         assert_eq!(text(run, "pr_url"), format!("file://{}", path.display()));
         assert!(own.next().is_none(), "a second pull request of {run:#}");
         assert_eq!(run["worktree"], "removed", "{run:#}");
-        assert_eq!(repo.file_on(&branch, &format!("notes/{n}.txt")), format!("note {n}"));
+        let by = format!("by run {}", text(run, "adw_id"));
+        assert_eq!(repo.file_on(&branch, &format!("agent-{n}.txt")), by, "{run:#}");
     }
 }
