@@ -123,6 +123,8 @@ pub const GIT_COMMAND_MS: u64 = 120_000;
 pub const GIT_CHECKOUT_MS: u64 = 900_000;
 /// How long the lock round a repository's worktrees is waited for.
 pub const GIT_LOCK_WAIT_MS: u64 = 300_000;
+/// Folders in one another below `refs/heads` that are looked into.
+pub const GIT_REF_DEPTH_COUNT: usize = 8;
 /// How long a git that a killed daemon left behind may hold that lock while others wait for it.
 pub const GIT_ORPHAN_MS: u64 = 60_000;
 /// Remotes that are asked whether they have a commit.

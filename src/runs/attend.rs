@@ -306,6 +306,7 @@ async fn end_unstarted(
 
 /// Stores the end of an attempt; the first time it is counted too.
 async fn end_attempt(ctx: &Ctx, attempt: &AttemptRow, end: &AttemptEnd) -> Result<(), RunsError> {
+    records::remove_unfinished(Path::new(&attempt.dir));
     let now = ctx.now();
     if sql::end_attempt(ctx.db(), attempt, end, now).await? {
         let took = u64::try_from(now.since_ms(Millis(attempt.started_at))).unwrap_or(0);

@@ -65,6 +65,10 @@ async fn step(ctx: &Arc<Ctx>, adw_id: &str) -> Result<Flow, RunsError> {
         }
         Next::Begin { phase, attempt } => {
             if !account::stop_if_used_up(ctx, &row, Some(&phase)).await? {
+                // What was ended may have been a git; see `worktree/locks.rs`.
+                if facts.attempts.iter().any(|a| a.status != RunStatus::Completed) {
+                    unlock(ctx, &project, &row).await;
+                }
                 begin(ctx, &project, &row, &phase, attempt).await?;
             }
         }
@@ -197,7 +201,7 @@ fn git_failure(e: &super::git::GitError) -> Failure {
     Failure {
         class: FailureClass::Git,
         message: format!("worktree: {e}"),
-        retryable: e.is_network(),
+        retryable: e.is_passing(),
         phase: None,
         log_tail: vec![],
     }
@@ -261,6 +265,18 @@ fn free_folder(folder: &Path, attempt: i64) -> (i64, PathBuf) {
             return (number, dir);
         }
         number += 1;
+    }
+}
+
+/// Removes what a killed git of an earlier attempt would have the next one die of. Where that cannot
+/// be done, the attempt says so itself.
+async fn unlock(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) {
+    let tree = row.worktree_path.as_deref().map(Path::new);
+    let Some(tree) = tree.filter(|_| project.profile.worktree_by != WorktreeBy::Nobody) else {
+        return;
+    };
+    if let Err(e) = ctx.worktrees(project).unlock_left(tree, &row.adw_id).await {
+        tracing::warn!(adw_id = row.adw_id, "lock files that a killed git left stay: {e}");
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Kind {
     Refused,
     /// It took too long, or could not be started.
     Failed,
+    /// A signal ended it; trying again can help.
+    Killed,
     /// Anything else.
     Other,
 }
@@ -45,10 +47,10 @@ pub struct GitError {
 }
 
 impl GitError {
-    /// Whether the remote could not be reached.
+    /// Whether trying again, unchanged, can help: the remote could not be reached, or git was killed.
     #[must_use]
-    pub fn is_network(&self) -> bool {
-        self.kind == Kind::Network
+    pub fn is_passing(&self) -> bool {
+        matches!(self.kind, Kind::Network | Kind::Killed)
     }
 }
 
@@ -199,6 +201,12 @@ impl Git {
         }
         let operation =
             args.iter().take(2).map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        if let Some(signal) = out.signal {
+            let message = format!(
+                "was killed (signal {signal}): by the kernel for want of memory, or by somebody"
+            );
+            return Err(self.error(&operation, message, Kind::Killed));
+        }
         let all = String::from_utf8_lossy(&out.stderr).into_owned();
         let message = cause(&all);
         Err(self.error(

@@ -131,7 +131,27 @@ async fn command(
         timeout_ms: limits::PREFLIGHT_COMMAND_MS,
         max_output_bytes: limits::COMMAND_OUTPUT_BYTES,
     };
-    output(&cmd).await.map_err(|e| fail(FailureClass::Environment, e.to_string(), true))
+    let out =
+        output(&cmd).await.map_err(|e| fail(FailureClass::Environment, e.to_string(), true))?;
+    match killed_by(&out) {
+        None => Ok(out),
+        // What it would have said is not known, so nothing else may be made of it.
+        Some(signal) => Err(fail(
+            FailureClass::Environment,
+            format!(
+                "{} {} was killed (signal {signal}): by the kernel for want of memory, or by somebody",
+                program.display(),
+                args.first().unwrap_or(&"")
+            ),
+            true,
+        )),
+    }
+}
+
+/// The signal that ended a command, or a child whose code it handed on, as uv does.
+fn killed_by(out: &Output) -> Option<i32> {
+    out.signal
+        .or_else(|| out.code.map(|code| code - 128).filter(|signal| (1..=31).contains(signal)))
 }
 
 async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, Failure> {
@@ -310,7 +330,7 @@ async fn check_base(ctx: &Ctx, project: &Project, phases: &[String]) -> Result<B
     let base = trees
         .resolve_base(&project.remote(), branch.as_deref())
         .await
-        .map_err(|e| fail(FailureClass::Preflight, format!("base: {e}"), e.is_network()))?;
+        .map_err(|e| fail(FailureClass::Preflight, format!("base: {e}"), e.is_passing()))?;
     let pushes = phases.iter().any(|p| p == "build");
     if pushes && git.remote_url(&project.remote()).await.ok().flatten().is_none() {
         return Err(refuse(format!(

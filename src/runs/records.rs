@@ -240,6 +240,19 @@ fn temp_name(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!(".{name}.{}.{number}.tmp", std::process::id()))
 }
 
+/// Removes files in the making whose writer, ours or the scripts', was killed before they had their
+/// name. For when nobody writes any more: the attempt has ended, its monitor is gone.
+pub(crate) fn remove_unfinished(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            // One that stays is in nobody's way.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Writes a JSON file so that a reader sees all of it or nothing, also after a power cut.
 ///
 /// # Errors
@@ -365,6 +378,18 @@ mod tests {
         assert_eq!(probe(dir.path()).unwrap(), live);
         drop(alive);
         assert_eq!(probe(dir.path()).unwrap(), Probe::Ended(exit));
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_unfinished_goes_and_all_else_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let temp = temp_name(dir.path(), "spec.json");
+        let others = ["spec.json", "execution.log", "own.tmp", ".spec.json.bak"];
+        std::fs::write(&temp, "{").unwrap();
+        others.iter().for_each(|name| std::fs::write(dir.path().join(name), "").unwrap());
+        remove_unfinished(dir.path());
+        assert!(!temp.exists());
+        assert!(others.iter().all(|name| dir.path().join(name).exists()));
     }
 
     #[test]

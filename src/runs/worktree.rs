@@ -8,6 +8,7 @@
 //! for that git instead of taking its half-made worktree for a leftover, and ends it where it hangs.
 
 mod exclude;
+mod locks;
 mod mend;
 mod removal;
 
@@ -140,7 +141,7 @@ impl Worktrees {
         for _ in 0..2 {
             let held = self.lock().await?;
             match self.git.resolve_base(remote, branch).await {
-                Err(e) if e.kind == Kind::Network => {}
+                Err(e) if matches!(e.kind, Kind::Network | Kind::Killed) => {}
                 Err(e) if e.kind == Kind::Poisoned => self.mend(&held).await?,
                 done => return done,
             }
@@ -190,7 +191,8 @@ impl Worktrees {
             let Err(e) = self.git.ok_holding(&args, &held.file).await else { return Ok(()) };
             self.mend(&held).await?;
             // What another git disturbed can be tried again; a wrong commit stays wrong.
-            let passing = e.kind == Kind::Poisoned || e.message.contains("could not lock");
+            let passing = matches!(e.kind, Kind::Poisoned | Kind::Killed)
+                || e.message.contains("could not lock");
             if !passing || attempt >= limits::GIT_ADD_TRIES_COUNT {
                 return Err(e);
             }
@@ -323,6 +325,23 @@ impl Worktrees {
         self.mend(&held).await
     }
 
+    /// Removes the lock files that a killed git left of a run's worktree and of its branch. For when
+    /// nothing of the run lives.
+    ///
+    /// # Errors
+    /// [`GitError`].
+    pub async fn unlock_left(&self, path: &Path, adw_id: &str) -> Result<(), GitError> {
+        self.only_ours("unlock", path)?;
+        let common = self.git.common_dir().await?;
+        let (tree, adw_id) = (canonical(path), adw_id.to_owned());
+        let removed =
+            self.blocking("unlock", move || locks::remove_left(&common, &tree, &adw_id)).await?;
+        if !removed.is_empty() {
+            tracing::warn!(?removed, "removed lock files that a killed git left");
+        }
+        Ok(())
+    }
+
     /// The mending itself; having the lock proves that no `add` of ours is on its way.
     async fn mend(&self, held: &Held) -> Result<(), GitError> {
         let common = held.common.clone();
@@ -330,11 +349,11 @@ impl Worktrees {
         self.blocking("worktree repair", move || mend::mend(&common, &trees_dir)).await
     }
 
-    async fn blocking(
+    async fn blocking<T: Send + 'static>(
         &self,
         operation: &str,
-        work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
-    ) -> Result<(), GitError> {
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, GitError> {
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(std::io::Error::other)
             .flatten()

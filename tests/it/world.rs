@@ -260,6 +260,11 @@ impl World {
         daemon
     }
 
+    /// A daemon, not started yet, whose command comes after these words.
+    pub fn daemon_under(&self, words: &[&str]) -> Daemon<'_> {
+        Daemon::under(self, words)
+    }
+
     /// The living processes of this world but its daemons: monitors, phases, agents, strays.
     pub fn processes(&self) -> Vec<procs::Proc> {
         procs::of(&self.root).into_iter().filter(|p| !p.is_daemon()).collect()

@@ -70,6 +70,16 @@ def write_atomic(path: str, data: bytes) -> None:
         fsync_dir(folder)
 
 
+def remove_unfinished(folder: str) -> None:
+    """Remove what a killed `write_atomic` left below a folder. For who holds the lock of all its writers."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            parts = name.split(".")
+            if name.startswith(".") and parts[-1] == "tmp" and len(parts) > 3 and parts[-3].isdigit():
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(parent, name))
+
+
 @contextlib.contextmanager
 def flocked(path: str, *, shared: bool = False, wait_s: float = LOCK_WAIT_S) -> Iterator[int]:
     """Hold an advisory lock on a file, which is made if it is missing. Children do not inherit it."""
@@ -175,6 +185,7 @@ class StateStore:
         os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
         self._run_lock_fd = fd
         crash.here("run-locked")
+        remove_unfinished(self.folder)
 
     def update(self, change: Callable[[State], None], *, create: bool = False) -> State:
         """Load, change and save under the lock; nothing that another writer saved is lost."""

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -19,11 +20,19 @@ pub struct Daemon<'w> {
     world: &'w World,
     child: Option<Child>,
     starts: u32,
+    /// Words of the command that starts it, before its own.
+    under: Vec<String>,
 }
 
 impl<'w> Daemon<'w> {
     pub(super) fn of(world: &'w World) -> Daemon<'w> {
-        Daemon { world, child: None, starts: 0 }
+        Daemon { world, child: None, starts: 0, under: vec![] }
+    }
+
+    pub(super) fn under(world: &'w World, words: &[&str]) -> Daemon<'w> {
+        let mut daemon = Daemon::of(world);
+        daemon.under = words.iter().map(|word| (*word).to_owned()).collect();
+        daemon
     }
 
     /// Starts it and waits until it answers on its socket.
@@ -35,12 +44,24 @@ impl<'w> Daemon<'w> {
 
     /// Starts it and waits until it answers on its socket, or has ended; the error is what it said.
     pub async fn start_or_end(&mut self) -> Result<(), String> {
+        self.launch();
+        self.ready_or_ended().await
+    }
+
+    /// What it says in this life.
+    fn said(&self) -> PathBuf {
+        self.world.path(&format!("daemon-{}.err", self.starts))
+    }
+
+    /// Starts it.
+    pub fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         self.starts += 1;
-        let said = self.world.path(&format!("daemon-{}.err", self.starts));
-        let stderr = fs::File::create(&said).unwrap();
-        let child = Command::new(ADWD)
-            .arg("serve")
+        let stderr = fs::File::create(self.said()).unwrap();
+        let words = [ADWD.to_owned(), "serve".to_owned()];
+        let words: Vec<&String> = self.under.iter().chain(&words).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .current_dir(&self.world.root)
             .env_clear()
             .envs(self.world.env())
@@ -50,7 +71,19 @@ impl<'w> Daemon<'w> {
             .stderr(stderr)
             .spawn()
             .expect("the daemon starts");
-        let child = self.child.insert(child);
+        self.child = Some(child);
+    }
+
+    /// Waits until it answers on its socket.
+    pub async fn ready(&mut self) {
+        if let Err(said) = self.ready_or_ended().await {
+            panic!("the daemon ended at once: {said}");
+        }
+    }
+
+    async fn ready_or_ended(&mut self) -> Result<(), String> {
+        let said = self.said();
+        let child = self.child.as_mut().expect("it was started");
         // Its word, not the first connection: the socket is open before HTTP is.
         let ready = eventually("the daemon is ready", SOON, async || {
             let said = fs::read_to_string(&said).unwrap();
