@@ -37,6 +37,8 @@ pub enum Ending {
     NeverBegan(String),
     /// Nobody recorded how: the monitor died with it.
     Unrecorded,
+    /// The folder of its records is gone, so it was ended.
+    RecordsGone,
 }
 
 /// One checked post-condition.
@@ -130,7 +132,7 @@ pub fn judge(e: &Evidence) -> Verdict {
             Some(reason) if !e.our_codes => Verdict::Skipped(reason.clone()),
             _ => Verdict::Failed(by_code(e, *code)),
         },
-        Ending::Unrecorded => judge_unrecorded(e),
+        Ending::Unrecorded | Ending::RecordsGone => judge_unrecorded(e),
     }
 }
 
@@ -220,10 +222,16 @@ fn judge_unrecorded(e: &Evidence) -> Verdict {
         _ => Verdict::Lost(failure(
             e,
             FailureClass::Lost,
-            format!(
-                "the processes of {} vanished and nobody recorded how they ended (machine restarted, or killed)",
-                e.phase
-            ),
+            match e.ending {
+                Ending::RecordsGone => format!(
+                    "{} lost the folder of its log and records while it was at work (deleted, perhaps by its own agent), so it was ended",
+                    e.phase
+                ),
+                _ => format!(
+                    "the processes of {} vanished and nobody recorded how they ended (machine restarted, or killed)",
+                    e.phase
+                ),
+            },
             true,
         )),
     }
@@ -480,6 +488,8 @@ mod tests {
             ..done.clone()
         };
         assert!(matches!(judge(&not), Verdict::Lost(f) if f.retryable));
+        let gone = judge(&Evidence { ending: Ending::RecordsGone, ..not });
+        assert!(gone.failure().unwrap().message.contains("the folder of its log"), "{gone:?}");
         // Nothing to check is no proof.
         let unknown = Evidence { checks: vec![], ..done };
         assert!(matches!(judge(&unknown), Verdict::Lost(_)));

@@ -3,7 +3,6 @@
 //! The log is written by strangers: it may hold a line of 50 MB, NULs, escape sequences, or half a
 //! character. What leaves this module is text that a terminal and a JSON reader can bear.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -63,7 +62,7 @@ fn cut(bytes: &[u8], length: u64) -> String {
 
 /// Reads at most `max` bytes from `offset`; nothing where the file is not there.
 fn read_at(path: &Path, offset: u64, max: usize) -> io::Result<Vec<u8>> {
-    let mut file = match File::open(path) {
+    let mut file = match crate::plain::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
         Err(e) => return Err(e),
@@ -147,7 +146,7 @@ pub fn page(
     from_end: bool,
     ended: bool,
 ) -> Result<Page, TailError> {
-    let size = std::fs::metadata(path).map_or(0, |m| m.len());
+    let size = std::fs::symlink_metadata(path).map_or(0, |m| m.len());
     let start = match cursor {
         Some(text) => text
             .parse::<u64>()
@@ -219,7 +218,7 @@ fn start_of_last(path: &Path, size: u64, limit: usize, ended: bool) -> io::Resul
 /// # Errors
 /// The file could not be read.
 pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
-    let size = std::fs::metadata(path).map_or(0, |m| m.len());
+    let size = std::fs::symlink_metadata(path).map_or(0, |m| m.len());
     let from = size.saturating_sub(limits::TAIL_LAST_BYTES);
     let bytes =
         read_at(path, from, usize::try_from(limits::TAIL_LAST_BYTES).unwrap_or(usize::MAX))?;
