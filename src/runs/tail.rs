@@ -151,7 +151,9 @@ pub fn page(
         Some(text) => text
             .parse::<u64>()
             .ok()
-            .filter(|offset| *offset <= size && !text.starts_with('+'))
+            .filter(|_| !text.starts_with('+'))
+            // A log that its phase cut off or took away begins anew, for who follows it too.
+            .map(|offset| if offset > size { 0 } else { offset })
             .ok_or_else(|| TailError::Cursor(text.to_owned()))?,
         None if from_end => start_of_last(path, size, limit, ended)?,
         None => 0,
@@ -280,7 +282,9 @@ mod tests {
         let last = page(&path, None, 3, true, false).unwrap();
         assert_eq!((last.lines[0].as_str(), last.lines.len(), last.more), ("line 22", 3, false));
         assert!(matches!(page(&path, Some("x"), 3, false, false), Err(TailError::Cursor(_))));
-        assert!(matches!(page(&path, Some("99999"), 3, false, false), Err(TailError::Cursor(_))));
+        assert!(matches!(page(&path, Some("+1"), 3, false, false), Err(TailError::Cursor(_))));
+        let anew = page(&path, Some("99999"), 1, false, false).unwrap();
+        assert_eq!(anew.lines, ["line 0"], "it was cut off meanwhile");
     }
 
     #[test]
@@ -333,6 +337,7 @@ mod tests {
     #[test]
     fn a_log_that_is_not_there_is_empty() {
         let path = Path::new("/nonexistent/execution.log");
+        assert_eq!(page(path, Some("5"), 5, false, false).unwrap().next, "0", "it was taken away");
         assert!(Tail::new().step(path).unwrap().is_empty());
         assert_eq!(page(path, None, 5, true, false).unwrap().lines.len(), 0);
         assert!(last_lines(path, 5).unwrap().is_empty());
