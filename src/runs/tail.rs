@@ -182,12 +182,13 @@ pub fn page(
 /// A page that holds the beginning of one line that is longer than a page, and leads behind it.
 fn long_line(path: &Path, start: u64, head: &[u8], ended: bool) -> io::Result<Page> {
     let mut end = start + head.len() as u64;
-    let mut whole = false;
+    let (mut whole, mut has_end) = (false, false);
     while !whole && end - start < limits::TAIL_LONG_LINE_BYTES {
         let bytes = read_at(path, end, limits::TAIL_STEP_BYTES)?;
         let found = bytes.iter().position(|b| *b == b'\n');
         end += found.map_or(bytes.len(), |p| p + 1) as u64;
-        whole = found.is_some();
+        has_end = found.is_some();
+        whole = has_end;
         if !whole && bytes.len() < limits::TAIL_STEP_BYTES {
             if !ended {
                 // Not written to its end yet: held back like any other.
@@ -197,7 +198,7 @@ fn long_line(path: &Path, start: u64, head: &[u8], ended: bool) -> io::Result<Pa
         }
     }
     let more = read_at(path, end, 1).is_ok_and(|b| !b.is_empty());
-    let length = end - start - u64::from(whole && !ended);
+    let length = end - start - u64::from(has_end);
     Ok(Page { lines: vec![cut(head, length)], next: end.to_string(), more })
 }
 
@@ -304,8 +305,9 @@ mod tests {
         );
         bytes.extend_from_slice(b"\nlast\n");
         std::fs::write(&path, &bytes).unwrap();
+        let over = page(&path, Some(&first.next), 9, false, true).unwrap();
         let shown = page(&path, Some(&first.next), 9, false, false).unwrap();
-        assert_eq!((shown.lines.len(), shown.more), (1, true));
+        assert_eq!((&shown, shown.lines.len(), shown.more), (&over, 1, true));
         assert!(
             shown.lines[0].ends_with(&format!("…[{} bytes in all]", 5 * limits::TAIL_PAGE_BYTES))
         );

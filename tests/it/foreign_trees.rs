@@ -5,8 +5,9 @@ use std::path::Path;
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::crash_support::{attempts, cancel, resume};
+use crate::crash_support::{attempts, cancel};
 use crate::foreign_support::*;
+use crate::mcp_support::refused;
 use crate::world::repo::git_at;
 use crate::world::{World, state, wait_ended, wait_removed, wait_status};
 
@@ -49,7 +50,7 @@ async fn a_push_that_fails_in_plan_fails_the_plan_once() {
     theirs.added(&client).await;
     std::fs::write(theirs.fake.join("reject-push"), "*\n").unwrap();
     let run = run(&client, "1").await;
-    assert_failed(&run, "plan", "git", &["Branch push failed"]);
+    assert_failed(&run, "plan", "git", &["[remote rejected]", "hook declined"]);
     assert_eq!(statuses(&run)[1..], ["build pending", "review pending"]);
     assert_eq!((&run["worktree"], theirs.worktrees()), (&json!("present"), 1), "{run:#}");
     world.quiet().await;
@@ -73,7 +74,7 @@ async fn a_branch_that_is_there_is_refused_before_any_agent_is_paid() {
     assert_eq!(theirs.worktrees(), 0);
 }
 
-/// It leaves branch, worktree and state, of which its second try dies: told once, and not tried again.
+/// It leaves branch, worktree and state, of which its second try would die: there is none.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_plan_is_cancelled_whole_and_a_new_run_is_the_way_on() {
     let world = World::new().await;
@@ -92,12 +93,13 @@ async fn an_interrupted_plan_is_cancelled_whole_and_a_new_run_is_the_way_on() {
     assert!(!theirs.git(&["branch", "--list", branch]).is_empty() && Path::new(&tree).is_dir());
     assert_eq!(run["worktree"], "present", "what was done is kept: {run:#}");
     theirs.issue(1, "");
-    resume(&client, &id).await;
-    let run = wait_ended(&client, &id).await;
-    assert_eq!((&run["status"], attempts(&run, "plan").len()), (&json!("failed"), 2), "{run:#}");
-    assert_eq!(run["failure"]["class"], "git", "{run:#}");
-    let said = run["failure"]["message"].as_str().unwrap();
-    assert!(said.contains("already exists"), "{said}");
+    let error = refused(&client, "resume_adw_workflow", json!({ "adw_id": id })).await;
+    assert_eq!(error["code"], "wrong_state", "{error:#}");
+    let said = error["message"].as_str().unwrap();
+    assert!(
+        said.contains("cannot be run twice") && said.contains("trigger issue 1 anew"),
+        "{said}"
+    );
     let new = self::run(&client, "1").await;
     assert_eq!(new["status"], "completed", "{new:#}");
     wait_removed(&client, new["adw_id"].as_str().unwrap()).await;

@@ -72,6 +72,7 @@ async fn a_log_that_is_renamed_or_replaced_holds_nobody_up() {
 async fn a_phase_that_deletes_the_folder_of_its_records_is_ended_and_tried_again() {
     let world = World::new().await;
     let rogue = Rogue::new(&world);
+    world.set("stop.int_grace_s", "60");
     let vanish = "if once():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.fork() == 0:
@@ -88,9 +89,11 @@ async fn a_phase_that_deletes_the_folder_of_its_records_is_ended_and_tried_again
         ids.push(rogue.start(&client, issue).await);
         world.at_gate(&format!("before-{issue}")).await;
     }
-    // The first while the daemon looks on, the others while there is none.
+    // The first while the daemon looks on, the others while there is none; the last in the middle of a
+    // cancel.
     world.open_gate("before-1");
     let run = watched(&world, &client, &ids[0]).await;
+    cancel(&client, &ids[2]).await;
     drop(client);
     daemon.kill9().await;
     for issue in 2..=3 {
@@ -100,7 +103,6 @@ async fn a_phase_that_deletes_the_folder_of_its_records_is_ended_and_tried_again
     }
     daemon.start().await;
     let client = daemon.client().await;
-    cancel(&client, &ids[2]).await;
     let after = wait_ended(&client, &ids[1]).await;
     for run in [&run, &after] {
         assert_eq!((&run["status"], tries(run).len()), (&json!("completed"), 2), "{run:#}");
