@@ -10,6 +10,7 @@ pub mod cron;
 pub mod ids;
 pub mod limits;
 pub mod lock;
+pub mod plain;
 // L1: the outside world's settings, log and database.
 pub mod automation;
 pub mod config;

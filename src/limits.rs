@@ -70,6 +70,12 @@ pub const LOG_SECRET_MIN_CHARS: usize = 8;
 pub const MARKER_BYTES: usize = 4 * 1024;
 /// A state file (`spec/adw.md` §1).
 pub const STATE_FILE_BYTES: u64 = 1 << 20;
+/// A name that a state file tells (branch, path, URL): a longer one is none.
+pub const STATE_NAME_BYTES: usize = 4 * 1024;
+/// Prose that a state file tells (title, summary, error): the rest is cut off.
+pub const STATE_PROSE_CHARS: usize = 8_000;
+/// A record of an attempt's folder.
+pub const RECORD_BYTES: u64 = 1 << 20;
 /// Files looked at to tell whether a run still moves.
 pub const ACTIVITY_FILES_COUNT: usize = 4_000;
 /// One line of an agent's stream; a longer one tells nothing of what was spent.
@@ -80,6 +86,8 @@ pub const AGENT_STEP_BYTES: u64 = 1 << 20;
 pub const AGENT_HEAD_BYTES: usize = 512;
 /// Messages of one agent call whose usage is told apart.
 pub const AGENT_MESSAGES_COUNT: usize = 20_000;
+/// Id of such a message; of a longer one the beginning is its id.
+pub const AGENT_MESSAGE_ID_BYTES: usize = 128;
 /// Project folders of a log tree that are looked into.
 pub const LOG_PROJECTS_COUNT: usize = 64;
 /// The log of one attempt; one that outgrows it is ended.

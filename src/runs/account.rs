@@ -22,6 +22,7 @@ use crate::clock::Millis;
 use crate::config::ProjectConfig;
 use crate::limits;
 use crate::metrics;
+use crate::plain;
 
 /// One stream, as far as it was read.
 #[derive(Debug, Default)]
@@ -43,7 +44,7 @@ struct Stream {
 impl Stream {
     /// Reads a step of what is new; whether there may be more.
     fn step(&mut self, path: &Path, prices: &Prices) -> bool {
-        let Ok(mut file) = File::open(path) else { return false };
+        let Ok(mut file) = plain::open(path) else { return false };
         if self.is_begun_anew(&mut file) {
             // Scripts of the world write each try of a call into one file: the one before was paid
             // for all the same.

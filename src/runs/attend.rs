@@ -3,6 +3,10 @@
 //!
 //! What `kill -9` of the daemon leaves at each point, and what the next look makes of it, is tabled
 //! in [`crate::crash`].
+//!
+//! A phase can take its attempt's folder away (`git clean -fdx` in the main checkout does). Then nobody
+//! can ask it to stop or record its end: whoever carries its mark, or descends from the monitor that
+//! was started for the folder, is ended, and the attempt is judged by its work.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,6 +22,7 @@ use super::launch::{self, AttemptCall};
 use super::observe::Watch;
 use super::outcome::{self, Ending, Evidence, Stopped, Verdict};
 use super::process::{self, MonitorLaunch};
+use super::procfs;
 use super::profile::WorktreeBy;
 use super::project::Project;
 use super::records::{self, ExitRecord, LaunchSpec, Probe, StopReason};
@@ -57,8 +62,11 @@ pub(crate) async fn attend(
         records::request_stop(&dir, why_stop(row))
             .map_err(io("cannot ask for the stop in", &dir))?;
     }
-    if let Probe::NotStarted =
-        records::probe(&dir).map_err(io("cannot look at the attempt in", &dir))?
+    // One that began and of which nothing tells has lost its records, not its processes: a second
+    // monitor would run the phase twice. It is followed, to be ended and judged.
+    let began = attempt.status() == RunStatus::Running;
+    if let (Probe::NotStarted, false) =
+        (records::probe(&dir).map_err(io("cannot look at the attempt in", &dir))?, began)
     {
         if stop {
             // The request is on disk before this look, so a monitor that is only now coming up
@@ -157,10 +165,10 @@ async fn stop_asked(ctx: &Ctx, adw_id: &str) -> Result<bool, RunsError> {
 }
 
 async fn end_without_monitor(ctx: &Ctx, watch: &Watch) {
-    let Some(start) = &watch.start else { return };
-    let ended = process::end_orphans(&watch.dir, start, ctx.config().stop.term_grace_ms).await;
+    let start = watch.start.clone().unwrap_or_else(|| procfs::unrecorded(&watch.dir));
+    let ended = process::end_orphans(&watch.dir, &start, ctx.config().stop.term_grace_ms).await;
     if ended > 0 {
-        tracing::warn!(dir = %watch.dir.display(), ended, "ended processes whose monitor had died");
+        tracing::warn!(dir = %watch.dir.display(), ended, "ended processes that no monitor answers for");
     }
 }
 
@@ -351,7 +359,10 @@ async fn judge(
     let evidence = Evidence {
         phase: attempt.phase.clone(),
         stopped,
-        ending: ending_of(exit.as_ref()),
+        ending: match ending_of(exit.as_ref()) {
+            Ending::Unrecorded if !watch.dir.join("start.json").exists() => Ending::RecordsGone,
+            ending => ending,
+        },
         status: watch.markers.status,
         skipped: watch.skip_reason(project, &attempt.phase),
         checks: facts::check(ctx, project, &row, &attempt.phase, watch.state.as_ref(), since).await,
@@ -367,7 +378,7 @@ async fn judge(
     let verdict = outcome::judge(&evidence);
     let once = project.profile.phase(&attempt.phase).is_some_and(|p| p.once);
     let head = match row.worktree_path.as_deref() {
-        Some(tree) => ctx.git(project).head(Path::new(tree)).await.ok(),
+        Some(tree) => facts::head(ctx, project, Path::new(tree)).await,
         None => None,
     };
     let (status, failure) = match verdict {

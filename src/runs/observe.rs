@@ -222,6 +222,6 @@ impl Watch {
         let state = self.state.as_ref()?;
         let said = state.phase_status().get(phase).is_some_and(|s| s == "skipped");
         (said && self.markers.status == Some(StatusMarker::Skipped))
-            .then(|| state.text("skip_reason").unwrap_or_else(|| "out of scope".into()))
+            .then(|| state.prose("skip_reason").unwrap_or_else(|| "out of scope".into()))
     }
 }

@@ -37,6 +37,8 @@ pub enum Ending {
     NeverBegan(String),
     /// Nobody recorded how: the monitor died with it.
     Unrecorded,
+    /// The folder of its records is gone, so it was ended.
+    RecordsGone,
 }
 
 /// One checked post-condition.
@@ -130,7 +132,7 @@ pub fn judge(e: &Evidence) -> Verdict {
             Some(reason) if !e.our_codes => Verdict::Skipped(reason.clone()),
             _ => Verdict::Failed(by_code(e, *code)),
         },
-        Ending::Unrecorded => judge_unrecorded(e),
+        Ending::Unrecorded | Ending::RecordsGone => judge_unrecorded(e),
     }
 }
 
@@ -220,10 +222,16 @@ fn judge_unrecorded(e: &Evidence) -> Verdict {
         _ => Verdict::Lost(failure(
             e,
             FailureClass::Lost,
-            format!(
-                "the processes of {} vanished and nobody recorded how they ended (machine restarted, or killed)",
-                e.phase
-            ),
+            match e.ending {
+                Ending::RecordsGone => format!(
+                    "{} lost the folder of its log and records while it was at work (deleted, perhaps by its own agent), so it was ended",
+                    e.phase
+                ),
+                _ => format!(
+                    "the processes of {} vanished and nobody recorded how they ended (machine restarted, or killed)",
+                    e.phase
+                ),
+            },
             true,
         )),
     }
@@ -342,10 +350,13 @@ fn by_code(e: &Evidence, code: i32) -> Failure {
 /// The line of a log tail that most likely names the cause.
 #[must_use]
 pub fn telling_line(tail: &[String]) -> Option<&str> {
-    let marks = ["error", "fatal", "failed", "missing", "not found", "denied", "exception"];
+    let marks =
+        ["error", "fatal", "failed", "missing", "not found", "denied", "exception", "rejected]"];
+    // They name no cause: that of a push is on the line before.
+    let empty = ["phase metrics saved", "failed to push some refs"];
     let telling = tail.iter().rev().find(|l| {
         let low = l.to_ascii_lowercase();
-        marks.iter().any(|m| low.contains(m)) && !low.contains("phase metrics saved")
+        marks.iter().any(|m| low.contains(m)) && !empty.iter().any(|e| low.contains(e))
     });
     telling.or_else(|| tail.iter().rev().find(|l| !l.trim().is_empty())).map(|l| l.trim())
 }
@@ -358,11 +369,11 @@ pub fn guess_class(tail: &[String]) -> FailureClass {
     };
     let low = line.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| low.contains(w));
-    if has(&["claude", "agent", "anthropic", "codex"]) {
+    if has(&["claude", "agent", "anthropic", "codex", "api error"]) {
         FailureClass::Agent
     } else if has(&["gh ", "github", "issue comment", "pull request"]) {
         FailureClass::Forge
-    } else if has(&["git ", "push", "branch", "worktree", "fatal:"]) {
+    } else if has(&["git ", "push", "branch", "worktree", "fatal:", "rejected]"]) {
         FailureClass::Git
     } else if has(&["missing", "prerequisite", "no such file", "modulenotfound", "template"]) {
         FailureClass::Environment
@@ -480,6 +491,8 @@ mod tests {
             ..done.clone()
         };
         assert!(matches!(judge(&not), Verdict::Lost(f) if f.retryable));
+        let gone = judge(&Evidence { ending: Ending::RecordsGone, ..not });
+        assert!(gone.failure().unwrap().message.contains("the folder of its log"), "{gone:?}");
         // Nothing to check is no proof.
         let unknown = Evidence { checks: vec![], ..done };
         assert!(matches!(judge(&unknown), Verdict::Lost(_)));
@@ -592,5 +605,13 @@ mod tests {
         };
         let v = judge(&e);
         assert!(v.failure().unwrap().message.contains("Missing prerequisite"));
+        for (line, class) in [
+            (" ! [remote rejected] x -> x (hook declined)", FailureClass::Git),
+            ("Implementation failed: API Error: 500", FailureClass::Agent),
+        ] {
+            let tail = [line, "error: failed to push some refs to '/r.git'"].map(String::from);
+            assert_eq!(telling_line(&tail), Some(line.trim()));
+            assert_eq!(guess_class(&tail), class, "{line}");
+        }
     }
 }

@@ -345,13 +345,23 @@ async fn check_base(ctx: &Ctx, project: &Project, phases: &[String]) -> Result<B
             .local_branch_commit(&base.branch)
             .await
             .map_err(|e| fail(FailureClass::Git, e.to_string(), false))?;
-        if local.is_none() {
+        let Some(local) = local else {
             return Err(refuse(format!(
                 "base: these scripts cut from a local branch {0:?}, and there is none; `git branch {0} {1}/{0}`",
                 base.branch,
                 project.remote()
             )));
+        };
+        if local != base.commit {
+            tracing::warn!(
+                project = project.name,
+                branch = base.branch,
+                local,
+                remote = base.commit,
+                "these scripts cut from the local branch, which is not where the remote's is"
+            );
         }
+        return Ok(Base { commit: local, ..base });
     }
     Ok(base)
 }

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::cgroup;
 use super::procfs;
-use super::records::{Identity, Probe, StartRecord, probe};
+use super::records::{Identity, MONITOR_COMMAND, Probe, StartRecord, probe};
 use crate::crash::{self, Point};
 use crate::limits;
 
@@ -440,7 +440,7 @@ async fn launch_once(
     if let Some(scope) = scope {
         command.args(scope.args()).arg(&launch.exe);
     }
-    command.arg("__monitor").arg(&launch.attempt_dir);
+    command.arg(MONITOR_COMMAND).arg(&launch.attempt_dir);
     command.env_clear().envs(&launch.env).envs(crash::passed_on()).stdin(Stdio::null());
     command.stdout(log.try_clone().map_err(failed)?).stderr(log);
     crash::here(Point::MonitorLogMade);

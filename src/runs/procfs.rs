@@ -6,7 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::cgroup;
-use super::records::{Identity, MARK, StartRecord};
+use super::records::{Identity, MARK, MONITOR_COMMAND, StartRecord};
+use crate::clock::Millis;
 
 /// A living process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,9 +139,9 @@ pub fn cgroup_of(start: &StartRecord) -> Option<&Path> {
     start.cgroup.as_deref().filter(|dir| dir.file_name().is_some_and(|n| n == name.as_str()))
 }
 
-/// Living processes of an attempt whose monitor is dead, each proven to belong to it: by its
-/// control group, by its mark, by an earlier look (`known`), by the session that the monitor led,
-/// or by descent from one of these.
+/// Living processes of an attempt whose monitor is dead or cannot be asked any more, each proven to
+/// belong to it: by its control group, by its mark, by an earlier look (`known`), by the session that
+/// the monitor led, as a child of the monitor, or by descent from one of these.
 ///
 /// The number of a session stays taken while it has members, and is given anew after that: to a
 /// stranger, who may leave a session of that number behind (every daemon begins so). So a session
@@ -161,8 +162,10 @@ pub fn orphans(attempt: &Path, start: &StartRecord, known: &[Process]) -> Vec<Pr
     let can_be = |p: &&Process| {
         p.id.pid > 1 && p.id.pid != me && p.id.start_ticks >= start.monitor.start_ticks
     };
+    let monitor_lives = all.iter().any(|p| p.id == start.monitor);
     let is_proven = |p: &&Process| {
-        grouped.contains(&p.id.pid)
+        (monitor_lives && p.parent == start.monitor.pid)
+            || grouped.contains(&p.id.pid)
             || Some(p.id) == start.child
             || known.iter().any(|k| k.id == p.id)
             || is_marked(p.id.pid, attempt)
@@ -179,6 +182,28 @@ pub fn orphans(attempt: &Path, start: &StartRecord, known: &[Process]) -> Vec<Pr
         found.insert(p.id.pid, p);
     }
     found.into_values().collect()
+}
+
+/// A record for an attempt whose own one is gone: its monitor is known by its arguments, and where it
+/// is dead too, marks are what is left.
+#[must_use]
+pub fn unrecorded(attempt: &Path) -> StartRecord {
+    let is_monitor = |pid: i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|b| *b == 0).skip(1);
+        words.next() == Some(MONITOR_COMMAND.as_bytes())
+            && words.next() == Some(attempt.as_os_str().as_bytes())
+    };
+    let monitor = all().into_iter().map(|p| p.id).find(|id| is_monitor(id.pid));
+    StartRecord {
+        schema: 1,
+        // No process has that number.
+        monitor: monitor.unwrap_or(Identity { pid: i32::MAX, start_ticks: 0 }),
+        child: None,
+        cgroup: None,
+        boot_id: boot_id(),
+        started_at: Millis(0),
+    }
 }
 
 #[cfg(test)]
@@ -209,7 +234,7 @@ mod tests {
             child: None,
             cgroup: None,
             boot_id,
-            started_at: crate::clock::Millis(0),
+            started_at: Millis(0),
         }
     }
 

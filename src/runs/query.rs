@@ -280,6 +280,11 @@ pub(super) async fn logs(
     let page =
         tail::page(&path, offset, limit as usize, tail_from, ended).map_err(|e| match e {
             tail::TailError::Cursor(_) => bad_cursor(query.after.as_deref().unwrap_or_default()),
+            // The phase put something else there.
+            tail::TailError::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                let message = format!("the log of {} cannot be shown: {e}", attempt.phase);
+                RunsError::WrongState { adw_id: adw_id.to_owned(), message }
+            }
             tail::TailError::Io(source) => {
                 RunsError::Io { operation: "cannot read", path: path.display().to_string(), source }
             }

@@ -18,10 +18,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
 use crate::crash::{self, Point};
+use crate::limits;
 use crate::lock::is_locked;
 
 /// Name of the environment variable that marks every process of an attempt.
 pub const MARK: &str = "ADWD_INTERNAL_ATTEMPT";
+
+/// The hidden subcommand that is a monitor; the attempt's folder is its argument.
+pub const MONITOR_COMMAND: &str = "__monitor";
 
 /// What a monitor runs, and within which limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -288,14 +292,14 @@ fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 /// Reads a JSON file of ours; `None` where it is not there.
 fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{} is not a record of adwd: {e}", path.display()),
-            )
-        }),
+    let foreign = |e: &dyn std::fmt::Display| {
+        let message = format!("{} is not a record of adwd: {e}", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    };
+    match crate::plain::read(path, limits::RECORD_BYTES) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| foreign(&e)),
         Err(e) if is_absent(&e) => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::FileTooLarge => Err(foreign(&e)),
         Err(e) => Err(e),
     }
 }
@@ -305,10 +309,10 @@ fn is_absent(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Whether somebody holds a lock of the folder.
+/// Whether somebody holds a lock of the folder. What was put in the place of the file is not it.
 fn is_held(path: &Path) -> io::Result<bool> {
     match is_locked(path) {
-        Err(e) if is_absent(&e) => Ok(false),
+        Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::InvalidData => Ok(false),
         other => other,
     }
 }
@@ -366,6 +370,25 @@ mod tests {
         std::fs::write(dir.path().join("exit.json"), r#"{"code": 0, "status": "completed"}"#)
             .unwrap();
         assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
+    }
+
+    /// A pipe in the place of a record or a lock would keep the daemon waiting for ever.
+    #[test]
+    fn pipes_and_links_are_no_records_and_no_locks() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["start.json", "run.lock"] {
+            nix::unistd::mkfifo(&at(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        for name in ["exit.json", "execution.log"] {
+            std::os::unix::fs::symlink("/dev/zero", at(name)).unwrap();
+        }
+        assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
+        std::fs::remove_file(at("start.json")).unwrap();
+        std::fs::write(at("start.json"), vec![b' '; 2 << 20]).unwrap();
+        assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
+        nix::unistd::mkfifo(&at("stop.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(stop_requested(dir.path()), Some(StopReason::Cancel));
     }
 
     #[test]

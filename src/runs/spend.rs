@@ -100,16 +100,18 @@ impl Spent {
         Spent { estimated_micro, ..self.zip(&told, i64::max) }
     }
 
-    /// The figures of an account that knows no estimates.
+    /// The figures of an account that knows no estimates. What is no count is none: one figure of
+    /// that size would make every sum that it comes into overflow.
     #[must_use]
     pub fn of_usage(told: &Usage) -> Spent {
+        let count = |n: i64| if (0..TOKENS_MAX).contains(&n) { n } else { 0 };
         Spent {
-            agent_calls: told.agent_calls,
+            agent_calls: count(told.agent_calls),
             cut_calls: 0,
-            input_tokens: told.input_tokens,
-            output_tokens: told.output_tokens,
-            cache_read_tokens: told.cache_read_tokens,
-            cache_creation_tokens: told.cache_creation_tokens,
+            input_tokens: count(told.input_tokens),
+            output_tokens: count(told.output_tokens),
+            cache_read_tokens: count(told.cache_read_tokens),
+            cache_creation_tokens: count(told.cache_creation_tokens),
             usd_micro: micros(told.cost_usd),
             estimated_micro: 0,
         }
@@ -240,6 +242,7 @@ impl Account {
                 let Some(message) = event.get("message").and_then(Value::as_object) else { return };
                 self.dialect = Dialect::Claude;
                 let id = message.get("id").and_then(Value::as_str).unwrap_or_default();
+                let id = &id[..id.floor_char_boundary(limits::AGENT_MESSAGE_ID_BYTES)];
                 if self.messages.contains_key(id)
                     || self.messages.len() < limits::AGENT_MESSAGES_COUNT
                 {

@@ -36,6 +36,10 @@ mod e2e_stdio;
 mod e2e_steer;
 mod e2e_transports;
 mod foreign;
+mod foreign_processes;
+mod foreign_support;
+mod foreign_trees;
+mod foreign_truth;
 mod gate_audit;
 mod gate_daemon;
 mod gate_hosts;
@@ -72,6 +76,12 @@ mod outside_webhook;
 // Its deaths are in debug builds only.
 #[cfg(debug_assertions)]
 mod points;
+mod phases_ends;
+mod phases_files;
+mod phases_output;
+mod phases_state;
+mod phases_support;
+mod phases_tree;
 mod python;
 mod runs_git;
 mod runs_process;

@@ -377,7 +377,8 @@ pub async fn wait_removed(client: &Client, id: &str) -> Value {
     .await
 }
 
-fn is_end(status: &str) -> bool {
+/// Whether a status is the end of a run.
+pub fn is_end(status: &str) -> bool {
     !matches!(status, "queued" | "starting" | "running" | "stopping")
 }
 
