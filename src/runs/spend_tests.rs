@@ -44,6 +44,9 @@ fn codex_says_tokens_for_each_turn_and_no_cost() {
     assert_eq!((one.input_tokens, one.cache_read_tokens, one.output_tokens), (40, 60, 7));
     assert_eq!(one.usd_micro, one.estimated_micro);
     assert_eq!(one.cut_calls, 0);
+    let written = r#"{"type":"turn.completed","usage":{"input_tokens":100,"cached_input_tokens":60,"cache_write_input_tokens":30}}"#;
+    let one = spent(&[written]);
+    assert_eq!((one.input_tokens, one.cache_read_tokens, one.cache_creation_tokens), (10, 60, 30));
     assert_eq!(spent(&[turn, turn]).output_tokens, 14);
 }
 

@@ -2,12 +2,13 @@
 
 What its stream means: the last `type: result` line is the verdict; `is_error: true` is a failure even with
 `subtype: success`; no result line is a failure; `total_cost_usd` and `result` may be missing; a refused
-permission ends with exit code 0 and is listed in `permission_denials`.
+permission ends with exit code 0 and is listed in `permission_denials`; `api_error_status` is what the API
+refused with (older programs tell it in the sentence alone).
 """
 
 from typing import TYPE_CHECKING
 
-from adw_modules.agent import Reply, cost, json_lines
+from adw_modules.agent import Reply, cost, json_lines, status_of
 
 if TYPE_CHECKING:
     from adw_modules.config import Config
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 # `--dangerously-skip-permissions` is refused for root, so the tools are named.
 _READ_TOOLS = "Read,Glob,Grep,Bash(git log:*),Bash(git diff:*),Bash(git show:*)"
 _WRITE_TOOLS = "Read,Glob,Grep,Edit,MultiEdit,Write,NotebookEdit,Bash,TodoWrite"
+# Needs no permission, and would leave the run's worktree for one that nobody knows, or outlive the call.
+# And a phase does not drive the daemon that runs it, whatever the user's own settings allow.
+_NEVER = "EnterWorktree,ExitWorktree,CronCreate,CronDelete,ScheduleWakeup,mcp__adwd"
 
 
 class ClaudeDialect:
@@ -30,7 +34,8 @@ class ClaudeDialect:
         if budget_usd is not None:
             args += ["--max-budget-usd", f"{budget_usd:.4f}"]
         mode = "acceptEdits" if writes else "default"
-        return [*args, "--permission-mode", mode, "--allowedTools", _WRITE_TOOLS if writes else _READ_TOOLS]
+        args += ["--permission-mode", mode, "--disallowedTools", _NEVER]
+        return [*args, "--allowedTools", _WRITE_TOOLS if writes else _READ_TOOLS]
 
     def read(self, raw: str) -> Reply:
         """Read the stream."""
@@ -66,6 +71,8 @@ class ClaudeDialect:
             reply.error = text or more or subtype or "it reported an error without a word"
             if subtype.startswith("error") and subtype not in reply.error:
                 reply.error = f"{subtype}: {reply.error}"
+            status = result.get("api_error_status")
+            reply.status = status if isinstance(status, int) else status_of(reply.error)
         return reply
 
 
