@@ -69,7 +69,8 @@ async fn an_issue_becomes_a_reviewed_pull_request(shelf: Shelf, cli: Cli) {
     shelf.put_into(&world, &model);
     let repo = world.repo("shop");
     // No label and no prefix: the classifier is asked too.
-    let issues = json!({ "7": { "title": "Two notes", "body": "Please add two notes.", "labels": [] } });
+    let issues =
+        json!({ "7": { "title": "Two notes", "body": "Please add two notes.", "labels": [] } });
     world.write("gh/issues.json", &issues.to_string());
     let forge = "forge = \"github\"\nforge_repo = \"any.test/o/r\"\n";
     world.serve(&repo, &format!("{}{forge}", agent_is(cli)));
@@ -118,7 +119,13 @@ fn assert_spent(run: &Value, cli: Cli) {
 /// Every call left its whole stream and its result.
 fn assert_transcript(repo: &Repo, id: &str, cli: Cli) {
     let made = calls(repo, id);
-    let own = ["build/check/1", "build/implementor/1", "plan/classifier/1", "plan/planner/1", "review/reviewer/1"];
+    let own = [
+        "build/check/1",
+        "build/implementor/1",
+        "plan/classifier/1",
+        "plan/planner/1",
+        "review/reviewer/1",
+    ];
     let mut sorted = made.clone();
     sorted.sort();
     assert_eq!(sorted, own);
@@ -149,10 +156,18 @@ async fn a_cancel_ends_everything_the_agent_started(shelf: Shelf, cli: Cli) {
     let daemon = world.daemon().await;
     let client = daemon.client().await;
     let id = trigger_issue(&client, 1).await;
-    eventually("the agent's command runs, and what it put into the background", SOON * 3, async || {
-        let found = sleepers(&world);
-        if found == 3 { Ok(()) } else { Err(format!("{found}: {:#}", state(&client, &id).await)) }
-    })
+    eventually(
+        "the agent's command runs, and what it put into the background",
+        SOON * 3,
+        async || {
+            let found = sleepers(&world);
+            if found == 3 {
+                Ok(())
+            } else {
+                Err(format!("{found}: {:#}", state(&client, &id).await))
+            }
+        },
+    )
     .await;
     cancel(&client, &id).await;
     let run = wait_status(&client, &id, "cancelled").await;

@@ -53,7 +53,11 @@ pub fn shelf() -> Option<Shelf> {
     static SAID: Once = Once::new();
     if let Some(folder) = std::env::var_os(SWITCH) {
         let shelf = Shelf(PathBuf::from(folder).join("node_modules"));
-        assert!(shelf.program(Cli::Claude).exists(), "{SWITCH}: {} is not filled", shelf.0.display());
+        assert!(
+            shelf.program(Cli::Claude).exists(),
+            "{SWITCH}: {} is not filled",
+            shelf.0.display()
+        );
         return Some(shelf);
     }
     SAID.call_once(|| {

@@ -6,6 +6,8 @@ mod access_routes;
 mod access_scope;
 mod access_support;
 mod access_toolsets;
+mod agents_clients;
+mod agents_faults;
 mod agents_phases;
 mod agents_support;
 mod budget_runs;
