@@ -338,10 +338,11 @@ class Handler(BaseHTTPRequestHandler):
                 continue
             item = {"type": "function_call", "id": f"fc_{uuid.uuid4().hex[:16]}", **ids}
             out.append({**item, "arguments": json.dumps(call["input"]), **({"namespace": space} if space else {})})
-        given, made, cached, _ = tokens(self.turn)
-        usage = {"input_tokens": given + cached, "input_tokens_details": {"cached_tokens": cached}}
+        given, made, cached, created = tokens(self.turn)
+        details = {"cached_tokens": cached, "cache_write_tokens": created}
+        usage = {"input_tokens": given + cached + created, "input_tokens_details": details}
         usage |= {"output_tokens": made, "output_tokens_details": {"reasoning_tokens": 0}}
-        usage |= {"total_tokens": given + cached + made}
+        usage |= {"total_tokens": given + cached + created + made}
         answer = {"id": f"resp_{uuid.uuid4().hex}", "object": "response", "created_at": int(time.time())}
         answer |= {"model": body.get("model"), "status": "completed", "output": out, "usage": usage, "error": None}
         if not body.get("stream"):

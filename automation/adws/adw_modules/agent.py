@@ -48,6 +48,8 @@ class Reply:
     out_of_budget: bool = False
     status: int | None = None
     """The HTTP status that the model's API refused with, where the agent tells it."""
+    waiting: str = ""
+    """What it waited for at the end of the stream: it tries its model's API again and again."""
 
 
 class Dialect(Protocol):
@@ -265,6 +267,8 @@ def _verdict(run: "Run", name: str, ended: "TreeResult", reply: Reply, folder: s
 
     if ended.timed_out:
         message = f"the agent {name} did not end in {run.cfg.agent_timeout_s:.0f} s and was stopped"
+        if reply.waiting:
+            message += f"; it waited for its model: {markers.one_line(reply.waiting)[:300]}"
         return AdwError(AGENT_TIMEOUT, "timeout", message, retryable=True)
     if ended.too_much:
         return AdwError(AGENT_UNUSABLE, "agent", f"the agent {name} wrote too much output and was stopped")

@@ -13,9 +13,10 @@ from adw_modules.agent import Reply, cost, json_lines, status_of
 if TYPE_CHECKING:
     from adw_modules.config import Config
 
-# `--dangerously-skip-permissions` is refused for root, so the tools are named.
+# `--dangerously-skip-permissions` is refused for root, so the tools are named. Those that edit are not: the
+# mode allows them in the worktree, and a name would allow them everywhere, as in the main checkout.
 _READ_TOOLS = "Read,Glob,Grep,Bash(git log:*),Bash(git diff:*),Bash(git show:*)"
-_WRITE_TOOLS = "Read,Glob,Grep,Edit,MultiEdit,Write,NotebookEdit,Bash,TodoWrite"
+_WRITE_TOOLS = "Read,Glob,Grep,Bash,TodoWrite"
 # Needs no permission, and would leave the run's worktree for one that nobody knows, or outlive the call.
 # And a phase does not drive the daemon that runs it, whatever the user's own settings allow.
 _NEVER = "EnterWorktree,ExitWorktree,CronCreate,CronDelete,ScheduleWakeup,mcp__adwd"
@@ -39,12 +40,18 @@ class ClaudeDialect:
 
     def read(self, raw: str) -> Reply:
         """Read the stream."""
-        result = None
+        result, waiting = None, ""
         for event in json_lines(raw):
-            if event.get("type") == "result":
+            kind = event.get("type")
+            if kind == "result":
                 result = event
+            elif kind == "assistant":
+                waiting = ""
+            elif event.get("subtype") == "api_retry":
+                why = event.get("error_status") or event.get("error")
+                waiting = f"{why}, try {event.get('attempt')} of {event.get('max_retries')}"
         if result is None:
-            return Reply("", error="no result line in the stream, it was cut off")
+            return Reply("", error="no result line in the stream, it was cut off", waiting=waiting)
         usage = result.get("usage")
         usage = usage if isinstance(usage, dict) else {}
         tokens = {

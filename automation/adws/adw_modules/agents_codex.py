@@ -34,6 +34,8 @@ class CodexDialect:
         completed = False
         for event in json_lines(raw):
             kind = event.get("type")
+            if kind != "error":
+                reply.waiting = ""
             if kind == "thread.started":
                 reply.session = str(event.get("thread_id") or "")
             elif kind == "item.completed":
@@ -47,6 +49,8 @@ class CodexDialect:
                 problem = event.get("error")
                 told = problem.get("message") if isinstance(problem, dict) else event.get("message")
                 reply.error, reply.status = _told(str(told or "it reported an error without a word"))
+                # Without a network it tries again for ever, whatever its settings say.
+                reply.waiting = reply.error if kind == "error" else ""
         if not completed and not reply.error:
             reply.error = "no result: the stream has no turn.completed, it was cut off"
         return reply

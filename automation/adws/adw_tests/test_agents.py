@@ -200,6 +200,53 @@ def test_what_claude_was_refused_with(told: int | None, said: str, again: bool) 
     assert _may_work_again(ClaudeDialect().read(json.dumps(end)), said) == again
 
 
+STREAMS = os.path.join(os.path.dirname(os.path.dirname(ADWS)), "tests/agents/streams")
+
+
+def recorded(name: str) -> str:
+    """Return what a real program wrote on stdout; how it came to be is in tests/agents/README.md."""
+    return read(os.path.join(STREAMS, f"{name}.jsonl")).decode("utf-8")
+
+
+def test_recorded_streams_of_claude() -> None:
+    done = ClaudeDialect().read(recorded("claude-done"))
+    assert (done.text, done.error, done.status, done.out_of_budget) == ("done, changed a.txt", "", None, False)
+    usage = {"input_tokens": 122, "output_tokens": 43, "cache_read_tokens": 5300, "cache_creation_tokens": 300}
+    assert (done.usage, done.cost_usd) == (usage, 0.003908)
+    assert done.denials == ["Write {'file_path': '/etc/not-mine', 'content': 'b\\n'}"]
+    spent = ClaudeDialect().read(recorded("claude-budget"))
+    assert (spent.out_of_budget, spent.error) == (True, "error_max_budget_usd: Reached maximum budget ($0.3)")
+    refused = ClaudeDialect().read(recorded("claude-overloaded"))
+    assert refused.status == 529
+    assert refused.error.startswith("API Error: 529 overloaded")
+    assert _may_work_again(refused, refused.error)
+    waits = "\n".join(recorded("claude-overloaded").splitlines()[:2])
+    assert ClaudeDialect().read(waits).waiting == "529, try 1 of 1"
+
+
+def test_recorded_streams_of_codex() -> None:
+    done = CodexDialect().read(recorded("codex-done"))
+    assert (done.text, done.error, done.waiting) == ("done, changed a.txt", "", "")
+    usage = {"input_tokens": 122, "output_tokens": 43, "cache_read_tokens": 5300, "cache_creation_tokens": 300}
+    assert done.usage == usage
+    refused = CodexDialect().read(recorded("codex-refused"))
+    assert (refused.error, refused.status) == ("invalid_request_error: no such thing", 400)
+    cut = CodexDialect().read(recorded("codex-cut"))
+    assert cut.error == "stream disconnected before completion: stream closed before response.completed"
+    assert _may_work_again(cut, cut.error)
+    away = CodexDialect().read(recorded("codex-no-network"))
+    assert away.waiting.startswith("Reconnecting... waiting for network")
+
+
+def test_an_agent_that_is_stopped_while_it_waits_says_for_what(project: Project) -> None:
+    line = '{"type":"error","message":"Reconnecting... waiting for network"}'
+    program = project.program("codex", f"#!/bin/sh\ncat >/dev/null\necho '{line}'\nsleep 100\n")
+    project.issue(7, diff="", head="labels: [bug]\n")
+    done = project.plan("7", "r1", ADW_AGENT="codex", CODEX_PATH=program, ADW_AGENT_TIMEOUT_S="1")
+    assert done.code == 21, done.out
+    assert "was stopped; it waited for its model: Reconnecting... waiting for network" in done.out
+
+
 def test_a_phase_is_no_client_of_its_daemon_and_stays_in_its_worktree(project: Project) -> None:
     argv = ClaudeDialect().argv(load({}, cwd=project.root), writes=True, budget_usd=None)
     never = argv[argv.index("--disallowedTools") + 1].split(",")
