@@ -332,6 +332,9 @@ class Handler(BaseHTTPRequestHandler):
             out.append({**message, "status": "completed", "content": [part]})
         for call in calls:
             space, name, kind = offered.get(call["name"], (None, call["name"], "function"))
+            if call["name"] not in offered and name.startswith(MCP_PREFIXES[0]):
+                # Behind `tool_search`: a model that has searched calls it by its namespace.
+                space, name = MCP_PREFIXES[0].rstrip("_"), name.removeprefix(MCP_PREFIXES[0])
             ids = {"call_id": f"call_{uuid.uuid4().hex[:16]}", "name": name, "status": "completed"}
             if kind == "custom":
                 out.append({"type": "custom_tool_call", "id": f"ctc_{uuid.uuid4().hex[:16]}", **ids, "input": call["free"]})
