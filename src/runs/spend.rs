@@ -307,12 +307,13 @@ fn holds(line: &[u8], part: &[u8]) -> bool {
     line.windows(part.len()).any(|window| window == part)
 }
 
-/// Codex counts what it read from the cache as input too.
+/// Codex counts what it read from the cache, and what it wrote to it, as input too.
 fn codex(usage: &Map<String, Value>) -> Tokens {
     let read = Tokens::read(usage);
-    let cached = usage.get("cached_input_tokens").and_then(Value::as_i64).unwrap_or(0);
-    let cached = cached.clamp(0, read.input);
-    Tokens { input: read.input - cached, cache_read: cached, ..read }
+    let count = |name: &str| usage.get(name).and_then(Value::as_i64).unwrap_or(0);
+    let cache_read = count("cached_input_tokens").clamp(0, read.input);
+    let cache_creation = count("cache_write_input_tokens").clamp(0, read.input - cache_read);
+    Tokens { input: read.input - cache_read - cache_creation, cache_read, cache_creation, ..read }
 }
 
 /// A cost out of an untrusted value.
