@@ -380,9 +380,11 @@ pub const HTTP_HEADERS_COUNT: usize = 100;
 pub const HTTP_HEAD_BYTES: usize = 32 * 1024;
 /// What is read from one connection ahead of its being used.
 pub const HTTP_BUFFER_BYTES: usize = 64 * 1024;
-/// From the first byte of a request (of a connection's first one, from its beginning) to the end of
-/// its headers.
+/// From the first byte of a request to the end of its headers.
 pub const HTTP_HEAD_MS: u64 = 10_000;
+/// From a connection's beginning to its first byte: on a busy machine a client connects long before
+/// it speaks, and then its call would fail. Who says nothing makes room first and so costs nobody.
+pub const HTTP_SILENT_MS: u64 = 30_000;
 /// When all places are taken, a connection that came so lately is not yet blamed for having sent no
 /// head: one that rests between two requests makes room first.
 pub const HTTP_HEAD_GRACE_MS: u64 = 1_000;
