@@ -246,7 +246,8 @@ async fn start(
     );
     let launch =
         MonitorLaunch { exe: ctx.deps.exe.clone(), attempt_dir: dir.to_path_buf(), env, scope };
-    process::launch_monitor(&launch).await.map_err(|e| e.to_string())?;
+    let ended = ctx.notify_of(&row.adw_id);
+    process::launch_monitor_for(&launch, &ended).await.map_err(|e| e.to_string())?;
     tracing::info!(
         adw_id = row.adw_id,
         phase = attempt.phase,

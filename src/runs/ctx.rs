@@ -5,13 +5,14 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::error::RunsError;
 use super::git::Git;
+use super::known::Known;
 use super::launch;
 use super::project::Project;
 use super::run::RetryPolicy;
@@ -98,6 +99,8 @@ pub(crate) struct Ctx {
     pub hints: crate::watch::Watcher,
     /// Scripts whose environment was made ready, with the digest of their text.
     warm: Mutex<BTreeMap<PathBuf, u64>>,
+    /// What uv and git answered before.
+    pub known: Known,
     /// Ended runs whose worktree could not be removed, and when that was tried.
     put_off: Mutex<BTreeMap<String, Instant>>,
 }
@@ -129,6 +132,7 @@ impl Ctx {
             beat_at: Mutex::new(Instant::now()),
             hints,
             warm: Mutex::new(BTreeMap::new()),
+            known: Known::default(),
             put_off: Mutex::new(BTreeMap::new()),
         }
     }
@@ -176,6 +180,12 @@ impl Ctx {
 
     pub fn now(&self) -> Millis {
         self.deps.clock.now()
+    }
+
+    /// The wall clock, as the file system stamps files with it.
+    pub fn file_time(&self) -> SystemTime {
+        let ms = u64::try_from(self.now().0).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
     }
 
     pub fn db(&self) -> &Db {

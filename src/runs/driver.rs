@@ -143,8 +143,9 @@ async fn finish(ctx: &Arc<Ctx>, row: &RunRow, end: &End) -> Result<Flow, RunsErr
     }
     ctx.run_changed(&row.adw_id);
     ctx.deps.changes.send(crate::changes::Changed::Queue);
-    super::janitor::clean_run(ctx, &row.adw_id).await;
+    // Its place is free: the next run need not wait for the removal of a worktree.
     ctx.wake.notify_one();
+    super::janitor::clean_run(ctx, &row.adw_id).await;
     Ok(Flow::Done)
 }
 

@@ -38,7 +38,9 @@ use nix::unistd::{Pid, setsid};
 use super::cgroup::{self, Cgroup};
 use super::procfs;
 pub use super::records::LaunchSpec;
-use super::records::{ExitRecord, MARK, StartRecord, StopReason, stop_requested, write_atomic};
+use super::records::{
+    ExitRecord, MARK, StartRecord, StopReason, replace, stop_requested, write_atomic,
+};
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::limits;
 use crate::lock::FileLock;
@@ -83,6 +85,7 @@ fn monitor(dir: &Path) -> io::Result<()> {
         started_at: clock.now(),
     };
     write_atomic(dir, "start.json", &start)?;
+    tell_begun();
     if let Some(reason) = stop_requested(dir) {
         let exit = ExitRecord {
             stopped: Some(reason),
@@ -98,14 +101,23 @@ fn monitor(dir: &Path) -> io::Result<()> {
         }
     };
     start.child = procfs::process(leader.as_raw()).map(|p| p.id);
-    // Told for those who come after a kill of this process; the run itself does not need it.
-    if let Err(e) = write_atomic(dir, "start.json", &start) {
+    // Told for those who come after a kill of this process; the run itself does not need it, and
+    // nobody needs it after a power cut.
+    if let Err(e) = replace(dir, "start.json", &start) {
         eprintln!("start.json could not be completed: {e}");
     }
     let mut tree = Tree::new(dir, spec, leader, log, group);
     tree.watch(&signals)?;
     let exit = tree.record(start.started_at, clock.now());
     finish(dir, tree.group.as_ref(), &exit)
+}
+
+/// Closes the pipe whose other end the daemon holds: it waits for this instead of looking again and
+/// again. Where standard input cannot be replaced, the daemon's next look must do.
+fn tell_begun() {
+    if let Ok(null) = File::open("/dev/null") {
+        let _ = nix::unistd::dup2_stdin(null);
+    }
 }
 
 /// Starts the phase inside its control group: this process goes in, forks, and comes back, so that
@@ -290,7 +302,7 @@ impl Tree {
             }
             let ending = self.ended.is_some() || self.ladder != Ladder::Up;
             // The whole of /proc is read for this: not four times a second while nobody is to end.
-            let left = if ending { self.left() } else { BTreeSet::new() };
+            let left = if ending { self.left(childless) } else { BTreeSet::new() };
             if self.ended.is_some() {
                 // A look at /proc can miss a process that forks meanwhile. Having no child cannot:
                 // whoever lives descends from a child of this subreaper.
@@ -340,11 +352,11 @@ impl Tree {
     }
 
     /// Who of the run lives: descendants, because every orphan comes to the subreaper, and members
-    /// of the control group.
-    fn left(&self) -> BTreeSet<i32> {
+    /// of the control group. Who has no child has no descendant: then `/proc` need not be read.
+    fn left(&self, childless: bool) -> BTreeSet<i32> {
         let me = i32::try_from(std::process::id()).unwrap_or(0);
-        let mut left: BTreeSet<i32> =
-            procfs::descendants(me).into_iter().map(|p| p.id.pid).collect();
+        let descendants = if childless { vec![] } else { procfs::descendants(me) };
+        let mut left: BTreeSet<i32> = descendants.into_iter().map(|p| p.id.pid).collect();
         let members = self.group.as_ref().map(|g| cgroup::members(g.dir())).unwrap_or_default();
         left.extend(
             members.into_iter().filter(|pid| *pid != me && procfs::process(*pid).is_some()),

@@ -8,7 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::ctx::Ctx;
-use super::git::Base;
+use super::git::{Base, GitError};
+use super::known::Look;
 use super::process::{Cmd, Output, find_program, output};
 use super::profile::WorktreeBy;
 use super::project::Project;
@@ -138,10 +139,17 @@ async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, 
     let uv = find_uv(ctx).ok_or_else(|| {
         refuse("uv: not found on the daemon's PATH; install it (`pip install uv`), or set uv.path in the configuration, or run `adwd doctor --fix`".into())
     })?;
-    let out = command(&uv, &["--version"], None, env).await?;
-    let text = out.stdout_text();
+    let question = format!("version {}", uv.display());
+    if ctx.known.get(&question).is_some() {
+        return Ok(uv);
+    }
+    let look = Look::at([uv.clone()], ctx.file_time());
+    let text = command(&uv, &["--version"], None, env).await?.stdout_text();
     match uv_version(&text) {
-        Some(v) if v >= (crate::uv::MIN_VERSION.0, crate::uv::MIN_VERSION.1) => Ok(uv),
+        Some(v) if v >= (crate::uv::MIN_VERSION.0, crate::uv::MIN_VERSION.1) => {
+            ctx.known.put(question, look, text);
+            Ok(uv)
+        }
         Some((a, b)) => Err(refuse(format!(
             "uv: {} is version {a}.{b}; at least {}.{} is needed",
             uv.display(),
@@ -303,16 +311,88 @@ async fn check_forge(
     Ok(())
 }
 
+/// A look at all that git's answers about references and remotes rest on.
+async fn look_at_references(ctx: &Ctx, project: &Project) -> Option<Look> {
+    let common = ctx.git(project).common_dir().await.ok()?;
+    let home = ctx.deps.base_env.get("HOME").map(Path::new);
+    Look::at_references(&common, home, ctx.file_time())
+}
+
+/// URL of the project's remote, asked where the answer may be another than before.
+async fn remote_url(ctx: &Ctx, project: &Project) -> Result<Option<String>, GitError> {
+    let remote = project.remote();
+    let question = format!("remote {remote} {}", project.root.display());
+    if let Some(known) = ctx.known.get(&question) {
+        return Ok(Some(known).filter(|url| !url.is_empty()));
+    }
+    let look = look_at_references(ctx, project).await;
+    let url = ctx.git(project).remote_url(&remote).await?;
+    if let Some(look) = look {
+        ctx.known.put(question, look, url.clone().unwrap_or_default());
+    }
+    Ok(url)
+}
+
+/// The base. A remote is asked each time: its branch may have moved.
+async fn resolve_base(ctx: &Ctx, project: &Project) -> Result<Base, GitError> {
+    let (remote, branch) = (project.remote(), project.base_branch());
+    let trees = ctx.worktrees(project);
+    if remote_url(ctx, project).await?.is_some() {
+        return trees.resolve_base(&remote, branch.as_deref()).await;
+    }
+    let wanted = branch.as_deref().unwrap_or_default();
+    let question = format!("base {wanted} {}", project.root.display());
+    if let Some((branch, commit)) =
+        ctx.known.get(&question).as_deref().and_then(|known| known.split_once('\n'))
+    {
+        let (branch, commit) = (branch.to_owned(), commit.to_owned());
+        return Ok(Base { branch, commit, fetched: false });
+    }
+    let look = look_at_references(ctx, project).await;
+    let base = trees.resolve_base(&remote, branch.as_deref()).await?;
+    if let Some(look) = look.filter(|_| !base.fetched) {
+        ctx.known.put(question, look, format!("{}\n{}", base.branch, base.commit));
+    }
+    Ok(base)
+}
+
+/// Local branches that match a pattern. git is asked only where one may: a branch matches when it
+/// holds each plain piece of the pattern, the longest among them.
+async fn branches_like(
+    ctx: &Ctx,
+    project: &Project,
+    pattern: &str,
+) -> Result<Vec<String>, GitError> {
+    let git = ctx.git(project);
+    let question = format!("branches {}", project.root.display());
+    let all = match ctx.known.get(&question) {
+        Some(known) => known,
+        None => {
+            let look = look_at_references(ctx, project).await;
+            let Some(all) = git.all_branches().await? else { return git.branches(pattern).await };
+            let all = all.join("\n");
+            if let Some(look) = look {
+                ctx.known.put(question, look, all.clone());
+            }
+            all
+        }
+    };
+    let pieces = pattern.split(['*', '?', '[', ']', '\\']);
+    let piece = pieces.max_by_key(|piece| piece.len()).unwrap_or_default();
+    if all.lines().any(|name| name.contains(piece)) {
+        git.branches(pattern).await
+    } else {
+        Ok(vec![])
+    }
+}
+
 async fn check_base(ctx: &Ctx, project: &Project, phases: &[String]) -> Result<Base, Failure> {
     let git = ctx.git(project);
-    let branch = project.base_branch();
-    let trees = ctx.worktrees(project);
-    let base = trees
-        .resolve_base(&project.remote(), branch.as_deref())
+    let base = resolve_base(ctx, project)
         .await
         .map_err(|e| fail(FailureClass::Preflight, format!("base: {e}"), e.is_network()))?;
     let pushes = phases.iter().any(|p| p == "build");
-    if pushes && git.remote_url(&project.remote()).await.ok().flatten().is_none() {
+    if pushes && remote_url(ctx, project).await.ok().flatten().is_none() {
         return Err(refuse(format!(
             "remote: the repository has no remote {:?}, so nothing could be pushed; `git remote add {} URL`",
             project.remote(),
@@ -357,9 +437,7 @@ async fn check_collision(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<(
             let short = row.adw_id.get(..8).unwrap_or(&row.adw_id);
             let pattern = project.profile.branch_pattern.replace("{issue}", &row.issue_number);
             let pattern = pattern.replace("{adw_id}", &row.adw_id).replace("{adw_id8}", short);
-            let taken = ctx
-                .git(project)
-                .branches(&pattern)
+            let taken = branches_like(ctx, project, &pattern)
                 .await
                 .map_err(|e| fail(FailureClass::Git, e.to_string(), false))?;
             if let Some(branch) = taken.iter().find(|b| row.branch.as_ref() != Some(*b)) {
@@ -369,6 +447,39 @@ async fn check_collision(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<(
             }
         }
     }
+    Ok(())
+}
+
+/// Makes sure that uv finds a Python for the scripts.
+async fn find_python(
+    ctx: &Ctx,
+    project: &Project,
+    uv: &Path,
+    env: &BTreeMap<String, String>,
+    version: &str,
+) -> Result<(), Failure> {
+    let wish = env.get("UV_PYTHON").map_or("", String::as_str);
+    let question = format!("python {version} {wish} {} {}", uv.display(), project.root.display());
+    if ctx.known.get(&question).is_some() {
+        return Ok(());
+    }
+    let pins = [".python-version", ".python-versions"].map(|name| project.root.join(name));
+    let mut look = Look::at(pins.into_iter().chain([uv.to_path_buf()]), ctx.file_time());
+    let args = ["python", "find", "--no-project", &format!(">={version}")];
+    let out = command(uv, &args, Some(&project.root), env).await?;
+    if !out.success() {
+        return Err(fail(
+            FailureClass::Environment,
+            format!(
+                "python: no Python {version} or newer ({}); install one or set uv.python",
+                out.last_error_line()
+            ),
+            false,
+        ));
+    }
+    let found = out.stdout_text().trim().to_owned();
+    look.also([PathBuf::from(&found)], ctx.file_time());
+    ctx.known.put(question, look, found);
     Ok(())
 }
 
@@ -382,23 +493,7 @@ async fn warm(
     phases: &[String],
 ) -> Result<(), Failure> {
     if let Some(version) = &project.profile.min_python {
-        let out = command(
-            uv,
-            &["python", "find", "--no-project", &format!(">={version}")],
-            Some(&project.root),
-            env,
-        )
-        .await?;
-        if !out.success() {
-            return Err(fail(
-                FailureClass::Environment,
-                format!(
-                    "python: no Python {version} or newer ({}); install one or set uv.python",
-                    out.last_error_line()
-                ),
-                false,
-            ));
-        }
+        find_python(ctx, project, uv, env, version).await?;
     }
     let cwd = project.root.join(&project.profile.cwd);
     for phase in phases {

@@ -15,6 +15,7 @@ use super::sql::{self, Requeue, RunRow};
 use super::view::{Caller, RunStatus, TriggerRequest, Triggered};
 use super::{query, steer};
 use crate::auth::Scope;
+use crate::changes::{Changed, Subscription};
 use crate::clock::Millis;
 use crate::db::Tx;
 use crate::ids::{IssueNumber, PhaseName, RunId};
@@ -185,7 +186,7 @@ async fn accept(
             Ok(adw_id) => {
                 note(ctx, caller, &valid.project, &valid.issue, &adw_id, tool);
                 ctx.run_changed(&adw_id);
-                ctx.deps.changes.send(crate::changes::Changed::Queue);
+                ctx.deps.changes.send(Changed::Queue);
                 ctx.wake.notify_one();
                 return answer_within(ctx, &valid.scope, &adw_id, false, valid.patience(ctx)).await;
             }
@@ -528,8 +529,20 @@ async fn answer_within(
             .saturating_sub(begun.elapsed())
             .min(Duration::from_millis(limits::ADMISSION_GRACE_MS));
         tokio::select! {
-            _ = changes.next() => {}
+            () = change_of(&mut changes, adw_id) => {}
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Returns when the run may read differently. Many may wait at once, and none of them is to read
+/// whenever something happens to another's run.
+async fn change_of(changes: &mut Subscription, adw_id: &str) {
+    loop {
+        match changes.next().await {
+            Some(Changed::Run(id)) if id.as_str() != adw_id => {}
+            Some(Changed::Run(_) | Changed::Lagged) | None => return,
+            Some(_) => {}
         }
     }
 }

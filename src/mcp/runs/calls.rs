@@ -68,7 +68,13 @@ struct Call<'a> {
 impl Call<'_> {
     async fn trigger(&self) -> Answer {
         let caller = caller(self.server.principal(), self.context);
-        let triggered = self.server.runs().trigger(&caller, self.trigger_request()).await?;
+        let (runs, request) = (self.server.runs(), self.trigger_request());
+        // Who takes a task asks after it: the answer need not wait for what becomes of the run.
+        let triggered = if tasks::declared(self.context) {
+            runs.enqueue(&caller, request).await?
+        } else {
+            runs.trigger(&caller, request).await?
+        };
         self.triggered(triggered).await
     }
 
