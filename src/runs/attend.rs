@@ -82,7 +82,7 @@ pub(crate) async fn attend(
         }
     }
     sql::attempt_running(ctx.db(), attempt).await?;
-    ctx.run_changed(&row.adw_id);
+    ctx.tell_changed(&row.adw_id);
     let _hint = ctx.hints.watch_run(&[dir.clone(), project.run_state_dir(&row.adw_id)]);
     let mut watch = Watch::new(ctx, project, row, &dir);
     follow(ctx, project, row, attempt, &mut watch, stop).await
@@ -307,7 +307,7 @@ async fn end_unstarted(
         head_commit: None,
     };
     end_attempt(ctx, attempt, &end).await?;
-    ctx.run_changed(&row.adw_id);
+    ctx.tell_changed(&row.adw_id);
     Ok(())
 }
 
@@ -396,7 +396,7 @@ async fn judge(
     };
     end_attempt(ctx, attempt, &end).await?;
     tracing::info!(adw_id = row.adw_id, phase = attempt.phase, attempt = attempt.attempt, %status, "phase ended");
-    ctx.run_changed(&row.adw_id);
+    ctx.tell_changed(&row.adw_id);
     Ok(())
 }
 

@@ -392,10 +392,15 @@ impl Ctx {
 
     /// Tells everybody above that a run is worth reading again, and wakes its driver.
     pub fn run_changed(&self, adw_id: &str) {
+        self.tell_changed(adw_id);
+        self.poke(adw_id);
+    }
+
+    /// The same for the run's own driver: what it changed is no reason for it to look again.
+    pub fn tell_changed(&self, adw_id: &str) {
         if let Ok(id) = adw_id.parse::<RunId>() {
             self.deps.changes.send(Changed::Run(id));
         }
-        self.poke(adw_id);
     }
 
     /// Wakes the driver of a run, if it has one.

@@ -5,6 +5,7 @@
 
 mod account;
 mod attend;
+mod base;
 pub mod budget;
 pub mod cgroup;
 mod ctx;
