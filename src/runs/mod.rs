@@ -146,7 +146,7 @@ impl Runs {
         request: TriggerRequest,
     ) -> Result<Triggered, RunsError> {
         self.accepting()?;
-        trigger::trigger(&self.ctx, &self.scope, caller, request).await
+        trigger::trigger(&self.ctx, &self.scope, caller, request).await.map(Into::into)
     }
 
     /// Accepts a run like [`Runs::trigger`], and answers once it is stored, whatever becomes of it.
@@ -159,7 +159,20 @@ impl Runs {
         request: TriggerRequest,
     ) -> Result<Triggered, RunsError> {
         self.accepting()?;
-        trigger::enqueue(&self.ctx, &self.scope, caller, request).await
+        trigger::enqueue(&self.ctx, &self.scope, caller, request).await.map(Into::into)
+    }
+
+    /// The same for somebody who goes on with the run itself.
+    ///
+    /// # Errors
+    /// As [`Runs::enqueue`].
+    pub async fn enqueued(
+        &self,
+        caller: &Caller,
+        request: TriggerRequest,
+    ) -> Result<RunView, RunsError> {
+        self.accepting()?;
+        Ok(trigger::enqueue(&self.ctx, &self.scope, caller, request).await?.run)
     }
 
     /// The served projects that are this repository of a forge, `host/owner/name`.
@@ -179,7 +192,7 @@ impl Runs {
         request: TriggerRequest,
     ) -> Result<Triggered, RunsError> {
         self.accepting()?;
-        trigger::trigger_phase(&self.ctx, &self.scope, caller, phase, request).await
+        trigger::trigger_phase(&self.ctx, &self.scope, caller, phase, request).await.map(Into::into)
     }
 
     /// Everything known about a run.

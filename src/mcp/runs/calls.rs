@@ -70,12 +70,11 @@ impl Call<'_> {
         let caller = caller(self.server.principal(), self.context);
         let (runs, request) = (self.server.runs(), self.trigger_request());
         // Who takes a task asks after it: the answer need not wait for what becomes of the run.
-        let triggered = if tasks::declared(self.context) {
-            runs.enqueue(&caller, request).await?
-        } else {
-            runs.trigger(&caller, request).await?
-        };
-        self.triggered(triggered).await
+        if tasks::declared(self.context) {
+            let run = runs.enqueued(&caller, request).await?;
+            return Ok(CreateTaskResult::new(tasks::task(&run)).into());
+        }
+        self.triggered(runs.trigger(&caller, request).await?).await
     }
 
     async fn trigger_phase(&self) -> Answer {
