@@ -113,6 +113,14 @@ pub const DRIVER_BACKOFF_MS: u64 = 1_000;
 pub const ADMISSION_GRACE_MS: u64 = 400;
 /// A git or uv command of the preflight.
 pub const PREFLIGHT_COMMAND_MS: u64 = 60_000;
+/// How long an answer of uv or git may stand for the next run's, while no file under it changes.
+pub const KNOWN_MS: u64 = 60_000;
+/// A file whose last change is younger may change again without a new time, s.
+pub const KNOWN_SETTLED_S: i64 = 2;
+/// Answers that are kept.
+pub const KNOWN_COUNT: usize = 1_024;
+/// References and their folders that are looked at; where there are more, git is asked each time.
+pub const KNOWN_REFS_COUNT: usize = 512;
 /// Output kept of such a command.
 pub const COMMAND_OUTPUT_BYTES: usize = 1 << 20;
 /// Foreign runs of a project that one round reads; those that ended long ago are not read again.

@@ -190,8 +190,6 @@ points! {
         PhaseSpawned "phase-spawned":
             "a phase under nobody, its log held, marked by its environment"
             => "`Live` without a monitor; once it is gone it is judged by its work";
-        GroupEntered "group-entered":
-            "an empty control group, a free log" => "as `PhaseUnspawned`; the group is removed";
         PhaseEnded "phase-ended":
             "free locks" => "`Vanished`: judged by what the phase left";
     }

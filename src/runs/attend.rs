@@ -83,7 +83,7 @@ pub(crate) async fn attend(
         }
     }
     sql::attempt_running(ctx.db(), attempt).await?;
-    ctx.run_changed(&row.adw_id);
+    ctx.tell_changed(&row.adw_id);
     let _hint = ctx.hints.watch_run(&[dir.clone(), project.run_state_dir(&row.adw_id)]);
     let mut watch = Watch::new(ctx, project, row, &dir);
     follow(ctx, project, row, attempt, &mut watch, stop).await
@@ -248,7 +248,8 @@ async fn start(
     );
     let launch =
         MonitorLaunch { exe: ctx.deps.exe.clone(), attempt_dir: dir.to_path_buf(), env, scope };
-    process::launch_monitor(&launch).await.map_err(|e| e.to_string())?;
+    let ended = ctx.notify_of(&row.adw_id);
+    process::launch_monitor_for(&launch, &ended).await.map_err(|e| e.to_string())?;
     tracing::info!(
         adw_id = row.adw_id,
         phase = attempt.phase,
@@ -308,7 +309,7 @@ async fn end_unstarted(
         head_commit: None,
     };
     end_attempt(ctx, attempt, &end).await?;
-    ctx.run_changed(&row.adw_id);
+    ctx.tell_changed(&row.adw_id);
     Ok(())
 }
 
@@ -401,7 +402,7 @@ async fn judge(
     };
     end_attempt(ctx, attempt, &end).await?;
     tracing::info!(adw_id = row.adw_id, phase = attempt.phase, attempt = attempt.attempt, %status, "phase ended");
-    ctx.run_changed(&row.adw_id);
+    ctx.tell_changed(&row.adw_id);
     Ok(())
 }
 

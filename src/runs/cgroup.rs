@@ -6,7 +6,6 @@
 //! delegated tree), sessions, marks and descent must do.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::procfs;
@@ -17,7 +16,6 @@ use crate::crash::{self, Point};
 #[derive(Debug)]
 pub struct Cgroup {
     dir: PathBuf,
-    home: PathBuf,
 }
 
 impl Cgroup {
@@ -29,14 +27,11 @@ impl Cgroup {
         let dir = home.join(format!("adwd-{}-{}", monitor.pid, monitor.start_ticks));
         fs::create_dir(&dir).ok()?;
         crash::here(Point::GroupMade);
-        let group = Cgroup { dir, home };
-        // Some trees let a folder be made and nobody be moved; and a kernel before 5.14 cannot
-        // kill a group. Better known before a phase is in it.
-        if group.dir.join("cgroup.kill").exists() && group.enter().is_ok() && group.leave().is_ok()
-        {
-            return Some(group);
+        // A kernel before 5.14 cannot kill a group. Better known before a phase is in it.
+        if dir.join("cgroup.kill").exists() {
+            return Some(Cgroup { dir });
         }
-        remove(&group.dir);
+        remove(&dir);
         None
     }
 
@@ -44,22 +39,6 @@ impl Cgroup {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// Moves this process in, so that what it starts is born inside.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn enter(&self) -> io::Result<()> {
-        fs::write(self.dir.join("cgroup.procs"), "0")
-    }
-
-    /// Moves this process back to where it came from.
-    ///
-    /// # Errors
-    /// The kernel's; then the group must not be killed, because this process is in it.
-    pub fn leave(&self) -> io::Result<()> {
-        fs::write(self.home.join("cgroup.procs"), "0")
     }
 }
 

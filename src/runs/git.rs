@@ -96,6 +96,19 @@ pub async fn toplevel(path: &Path, env: &BTreeMap<String, String>) -> Result<Pat
     std::fs::canonicalize(root).map_err(|e| not(&e.to_string()))
 }
 
+/// The common folder of an ordinary main checkout, which needs no git to be told: `.git` is a folder
+/// in it, and holds what makes git take a folder for a repository (gitrepository-layout(5)).
+fn plain_common_dir(root: &Path) -> Option<PathBuf> {
+    let folder = std::fs::canonicalize(root).ok()?.join(".git");
+    let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|m| m.is_dir());
+    let whole = is_folder(&folder)
+        && folder.join("HEAD").is_file()
+        && is_folder(&folder.join("objects"))
+        && is_folder(&folder.join("refs"))
+        && !folder.join("commondir").exists();
+    whole.then_some(folder)
+}
+
 impl Git {
     /// git in the checkout `root`, with this whole environment.
     #[must_use]
@@ -237,6 +250,9 @@ impl Git {
     /// # Errors
     /// [`GitError`].
     pub async fn common_dir(&self) -> Result<PathBuf, GitError> {
+        if let Some(plain) = plain_common_dir(&self.root) {
+            return Ok(plain);
+        }
         Ok(PathBuf::from(
             self.line("rev-parse", &["--path-format=absolute", "--git-common-dir"]).await?,
         ))
@@ -337,6 +353,17 @@ impl Git {
         let pattern = format!("refs/heads/{pattern}");
         let text = self.line("for-each-ref", &["--format=%(refname:short)", &pattern]).await?;
         Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// All local branches; `None` where their names are more than is read of a command's output.
+    ///
+    /// # Errors
+    /// [`GitError`].
+    pub async fn all_branches(&self) -> Result<Option<Vec<String>>, GitError> {
+        let args = ["for-each-ref", "--format=%(refname:short)", "refs/heads"].map(OsStr::new);
+        let out = self.ok(&self.root, &args).await?;
+        let names = || out.stdout_text().lines().map(str::to_owned).collect();
+        Ok((!out.truncated).then(names))
     }
 
     /// The branch of a checkout; `None` where it is on none.

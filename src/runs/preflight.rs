@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::base::{branches_like, remote_url, resolve_base};
 use super::ctx::Ctx;
 use super::git::Base;
+use super::known::Look;
 use super::process::{Cmd, Output, find_program, output};
 use super::profile::WorktreeBy;
 use super::project::Project;
@@ -158,10 +160,17 @@ async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, 
     let uv = find_uv(ctx).ok_or_else(|| {
         refuse("uv: not found on the daemon's PATH; install it (`pip install uv`), or set uv.path in the configuration, or run `adwd doctor --fix`".into())
     })?;
-    let out = command(&uv, &["--version"], None, env).await?;
-    let text = out.stdout_text();
+    let question = format!("version {}", uv.display());
+    if ctx.known.get(&question).is_some() {
+        return Ok(uv);
+    }
+    let look = Look::at([uv.clone()], ctx.file_time());
+    let text = command(&uv, &["--version"], None, env).await?.stdout_text();
     match uv_version(&text) {
-        Some(v) if v >= (crate::uv::MIN_VERSION.0, crate::uv::MIN_VERSION.1) => Ok(uv),
+        Some(v) if v >= (crate::uv::MIN_VERSION.0, crate::uv::MIN_VERSION.1) => {
+            ctx.known.put(question, look, text);
+            Ok(uv)
+        }
         Some((a, b)) => Err(refuse(format!(
             "uv: {} is version {a}.{b}; at least {}.{} is needed",
             uv.display(),
@@ -325,14 +334,11 @@ async fn check_forge(
 
 async fn check_base(ctx: &Ctx, project: &Project, phases: &[String]) -> Result<Base, Failure> {
     let git = ctx.git(project);
-    let branch = project.base_branch();
-    let trees = ctx.worktrees(project);
-    let base = trees
-        .resolve_base(&project.remote(), branch.as_deref())
+    let base = resolve_base(ctx, project)
         .await
         .map_err(|e| fail(FailureClass::Preflight, format!("base: {e}"), e.is_passing()))?;
     let pushes = phases.iter().any(|p| p == "build");
-    if pushes && git.remote_url(&project.remote()).await.ok().flatten().is_none() {
+    if pushes && remote_url(ctx, project).await.ok().flatten().is_none() {
         return Err(refuse(format!(
             "remote: the repository has no remote {:?}, so nothing could be pushed; `git remote add {} URL`",
             project.remote(),
@@ -387,9 +393,7 @@ async fn check_collision(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<(
             let short = row.adw_id.get(..8).unwrap_or(&row.adw_id);
             let pattern = project.profile.branch_pattern.replace("{issue}", &row.issue_number);
             let pattern = pattern.replace("{adw_id}", &row.adw_id).replace("{adw_id8}", short);
-            let taken = ctx
-                .git(project)
-                .branches(&pattern)
+            let taken = branches_like(ctx, project, &pattern)
                 .await
                 .map_err(|e| fail(FailureClass::Git, e.to_string(), false))?;
             if let Some(branch) = taken.iter().find(|b| row.branch.as_ref() != Some(*b)) {
@@ -399,6 +403,39 @@ async fn check_collision(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<(
             }
         }
     }
+    Ok(())
+}
+
+/// Makes sure that uv finds a Python for the scripts.
+async fn find_python(
+    ctx: &Ctx,
+    project: &Project,
+    uv: &Path,
+    env: &BTreeMap<String, String>,
+    version: &str,
+) -> Result<(), Failure> {
+    let wish = env.get("UV_PYTHON").map_or("", String::as_str);
+    let question = format!("python {version} {wish} {} {}", uv.display(), project.root.display());
+    if ctx.known.get(&question).is_some() {
+        return Ok(());
+    }
+    let pins = [".python-version", ".python-versions"].map(|name| project.root.join(name));
+    let mut look = Look::at(pins.into_iter().chain([uv.to_path_buf()]), ctx.file_time());
+    let args = ["python", "find", "--no-project", &format!(">={version}")];
+    let out = command(uv, &args, Some(&project.root), env).await?;
+    if !out.success() {
+        return Err(fail(
+            FailureClass::Environment,
+            format!(
+                "python: no Python {version} or newer ({}); install one or set uv.python",
+                out.last_error_line()
+            ),
+            false,
+        ));
+    }
+    let found = out.stdout_text().trim().to_owned();
+    look.also([PathBuf::from(&found)], ctx.file_time());
+    ctx.known.put(question, look, found);
     Ok(())
 }
 
@@ -412,23 +449,7 @@ async fn warm(
     phases: &[String],
 ) -> Result<(), Failure> {
     if let Some(version) = &project.profile.min_python {
-        let out = command(
-            uv,
-            &["python", "find", "--no-project", &format!(">={version}")],
-            Some(&project.root),
-            env,
-        )
-        .await?;
-        if !out.success() {
-            return Err(fail(
-                FailureClass::Environment,
-                format!(
-                    "python: no Python {version} or newer ({}); install one or set uv.python",
-                    out.last_error_line()
-                ),
-                false,
-            ));
-        }
+        find_python(ctx, project, uv, env, version).await?;
     }
     let cwd = project.root.join(&project.profile.cwd);
     for phase in phases {

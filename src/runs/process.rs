@@ -16,7 +16,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::cgroup;
@@ -389,30 +391,44 @@ pub struct MonitorLaunch {
 /// # Errors
 /// [`ProcessError`] where nothing was started.
 pub async fn launch_monitor(launch: &MonitorLaunch) -> Result<(), ProcessError> {
+    launch_monitor_for(launch, &Arc::default()).await
+}
+
+/// The same for somebody who looks at the attempt's folder: the monitor's end wakes him.
+///
+/// # Errors
+/// As [`launch_monitor`].
+pub async fn launch_monitor_for(
+    launch: &MonitorLaunch,
+    ended: &Arc<Notify>,
+) -> Result<(), ProcessError> {
     for _ in 1..limits::MONITOR_LAUNCHES_COUNT {
-        match launch_where_possible(launch).await {
+        match launch_where_possible(launch, ended).await {
             Err(e @ ProcessError::Monitor { killed: true, .. }) => {
                 tracing::warn!("launching it again: {e}")
             }
             done => return done,
         }
     }
-    launch_where_possible(launch).await
+    launch_where_possible(launch, ended).await
 }
 
-async fn launch_where_possible(launch: &MonitorLaunch) -> Result<(), ProcessError> {
+async fn launch_where_possible(
+    launch: &MonitorLaunch,
+    ended: &Arc<Notify>,
+) -> Result<(), ProcessError> {
     if let Some(scope) = &launch.scope {
-        match launch_once(launch, Some(scope)).await {
+        match launch_once(launch, Some(scope), ended).await {
             Ok(()) => return Ok(()),
             Err(e) => {
                 tracing::warn!(unit = scope.unit, "no scope could be had, starting without: {e}")
             }
         }
     }
-    match launch_once(launch, None).await {
+    match launch_once(launch, None, ended).await {
         Err(ProcessError::Spawn { source, .. }) if is_passing(&source) => {
             tokio::time::sleep(Duration::from_millis(limits::SPAWN_RETRY_MS)).await;
-            launch_once(launch, None).await
+            launch_once(launch, None, ended).await
         }
         done => done,
     }
@@ -421,6 +437,7 @@ async fn launch_where_possible(launch: &MonitorLaunch) -> Result<(), ProcessErro
 async fn launch_once(
     launch: &MonitorLaunch,
     scope: Option<&ScopeSpec>,
+    ended: &Arc<Notify>,
 ) -> Result<(), ProcessError> {
     let program = scope.map_or(&launch.exe, |s| &s.program);
     let failed = |source: io::Error| ProcessError::Spawn {
@@ -441,21 +458,42 @@ async fn launch_once(
         command.args(scope.args()).arg(&launch.exe);
     }
     command.arg(MONITOR_COMMAND).arg(&launch.attempt_dir);
-    command.env_clear().envs(&launch.env).envs(crash::passed_on()).stdin(Stdio::null());
+    // The monitor closes it when it has written `start.json`; nothing is ever read from it.
+    let (begins, its_end) = std::io::pipe().map_err(failed)?;
+    command.env_clear().envs(&launch.env).envs(crash::passed_on()).stdin(its_end);
     command.stdout(log.try_clone().map_err(failed)?).stderr(log);
     crash::here(Point::MonitorLogMade);
     let mut child = command.spawn().map_err(failed)?;
     crash::here(Point::MonitorLaunched);
-    let ended = tokio::spawn(async move { child.wait().await });
-    begun(&launch.attempt_dir, &log_path, ended).await
+    // It holds the other end of the pipe as well.
+    drop(command);
+    let ended = Arc::clone(ended);
+    let gone = tokio::spawn(async move {
+        let status = child.wait().await;
+        ended.notify_one();
+        status
+    });
+    begun(&launch.attempt_dir, &log_path, begins, gone).await
+}
+
+/// Returns when the other end of the pipe is closed everywhere.
+async fn closed(pipe: io::PipeReader) -> io::Result<()> {
+    let mut pipe = pipe::Receiver::from_owned_fd(pipe.into())?;
+    let mut nothing = [0];
+    while pipe.read(&mut nothing).await? > 0 {}
+    Ok(())
 }
 
 async fn begun(
     dir: &Path,
     log: &Path,
+    begins: io::PipeReader,
     ended: JoinHandle<io::Result<ExitStatus>>,
 ) -> Result<(), ProcessError> {
     let until = Instant::now() + Duration::from_millis(limits::MONITOR_BEGIN_MS);
+    // A hint like every event: what is in the folder decides, also where no hint comes.
+    let _ =
+        tokio::time::timeout(Duration::from_millis(limits::MONITOR_BEGIN_MS), closed(begins)).await;
     loop {
         let gone = ended.is_finished();
         let there = match probe(dir) {

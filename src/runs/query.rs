@@ -11,6 +11,7 @@ use super::ctx::{Ctx, Unserved};
 use super::error::RunsError;
 use super::project::Project;
 use super::sql::{self, AttemptRow, RunRow};
+use super::sql_queue::{self, ActiveRow};
 use super::tail;
 use super::trigger::{invalid, known_phase};
 use super::view::{
@@ -44,12 +45,9 @@ pub(super) async fn get(ctx: &Ctx, scope: &Scope, adw_id: &str) -> Result<RunVie
 
 /// Its place among the waiting runs that exist for the scope.
 async fn position(ctx: &Ctx, scope: &Scope, row: &RunRow) -> Result<Option<i64>, RunsError> {
-    let active = sql::active_runs(ctx.db(), &row.host).await?;
-    let place = active
-        .iter()
-        .filter(|r| r.status() == RunStatus::Queued && scope.holds(&r.project))
-        .position(|r| r.adw_id == row.adw_id);
-    Ok(place.and_then(|p| i64::try_from(p + 1).ok()))
+    let before = sql_queue::before(ctx.db(), &row.host, &ActiveRow::of(row)).await?;
+    let theirs = before.iter().filter(|(project, _)| scope.holds(project));
+    Ok(Some(1 + theirs.map(|(_, count)| count).sum::<i64>()))
 }
 
 fn time(ms: Option<i64>) -> Option<String> {

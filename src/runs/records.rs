@@ -45,12 +45,13 @@ pub struct LaunchSpec {
 }
 
 impl LaunchSpec {
-    /// Writes `spec.json`.
+    /// Writes `spec.json`. It is written anew before each launch, so it need not outlast a power
+    /// cut.
     ///
     /// # Errors
     /// The file system's.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
-        write_atomic(dir, "spec.json", self)
+        put(dir, "spec.json", self, Synced::Nothing)
     }
 
     /// Reads `spec.json`.
@@ -257,16 +258,40 @@ pub(crate) fn remove_unfinished(dir: &Path) {
     }
 }
 
-/// Writes a JSON file so that a reader sees all of it or nothing, also after a power cut.
+/// What waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Synced {
+    /// Nothing: after a power cut the file may be absent, old, or empty.
+    Nothing,
+    /// What is in the file: after a power cut it is the old one or the new one, whole.
+    Content,
+    /// Its name as well: it is the new one from now on.
+    All,
+}
+
+/// Writes a JSON file so that a reader sees all of it or nothing, and so that it is there also
+/// after a power cut.
 ///
 /// # Errors
 /// The file system's.
 pub fn write_atomic<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<()> {
+    put(dir, name, value, Synced::All)
+}
+
+/// Writes a JSON file over one that [`write_atomic`] wrote: a power cut leaves the one or the other.
+///
+/// # Errors
+/// The file system's.
+pub fn replace<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<()> {
+    put(dir, name, value, Synced::Content)
+}
+
+fn put<T: Serialize>(dir: &Path, name: &str, value: &T, synced: Synced) -> io::Result<()> {
     let temp = temp_name(dir, name);
     let written = std::fs::File::create(&temp).and_then(|mut file| {
         file.write_all(&serde_json::to_vec_pretty(value)?)?;
         crash::at(Point::RecordWritten, name);
-        file.sync_all()
+        if synced == Synced::Nothing { Ok(()) } else { file.sync_all() }
     });
     crash::at(Point::RecordSynced, name);
     let renamed = written.and_then(|()| std::fs::rename(&temp, dir.join(name)));
@@ -275,7 +300,7 @@ pub fn write_atomic<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Resu
     }
     renamed?;
     crash::at(Point::RecordRenamed, name);
-    std::fs::File::open(dir)?.sync_all()
+    if synced == Synced::All { std::fs::File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
 /// Reads a record; one that is none of ours counts as absent, so that no file that somebody left

@@ -118,18 +118,6 @@ pub async fn attempts_of_active(
     .await
 }
 
-/// Runs of this host that have not ended, the next to leave the queue first.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn active_runs(db: &Db, host: &str) -> Result<Vec<RunRow>, DbError> {
-    db.all(
-        "SELECT * FROM runs WHERE host = $1 AND active ORDER BY priority DESC, queued_at, seq",
-        args![host],
-    )
-    .await
-}
-
 /// The active run of an issue, whichever host has it.
 ///
 /// # Errors
@@ -212,6 +200,29 @@ pub async fn move_status(
         )
         .await?;
     crash::at(Point::StatusMoved, to.as_str());
+    Ok(n == 1)
+}
+
+/// Moves a run that is prepared from `starting` to `running`, with what was found out of its base;
+/// `false` where it was not in `starting` any more.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn begin_running(
+    db: &Db,
+    adw_id: &str,
+    p: &Prepared,
+    now: Millis,
+) -> Result<bool, DbError> {
+    let n = db
+        .exec(
+            "UPDATE runs SET status = 'running', revision = revision + 1, \
+             started_at = COALESCE(started_at, $4), \
+             base_branch = COALESCE($2, base_branch), base_commit = COALESCE($3, base_commit) \
+             WHERE adw_id = $1 AND status = 'starting'",
+            args![adw_id, &p.base_branch, &p.base_commit, now],
+        )
+        .await?;
     Ok(n == 1)
 }
 

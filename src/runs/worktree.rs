@@ -98,6 +98,32 @@ fn canonical(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
+/// Whether nothing is at a place and no record names it, told from the files alone
+/// (gitrepository-layout(5)); `false` also where that cannot be told.
+fn is_free(common: &Path, path: &Path) -> bool {
+    let absent = |e: std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+    if !path.symlink_metadata().is_err_and(absent) {
+        return false;
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return false };
+    let here = canonical(parent).join(name);
+    let records = match std::fs::read_dir(common.join("worktrees")) {
+        Ok(records) => records,
+        Err(e) => return absent(e),
+    };
+    for record in records {
+        let Ok(record) = record else { return false };
+        let Ok(text) = std::fs::read(record.path().join("gitdir")) else { return false };
+        let text = String::from_utf8_lossy(text.trim_ascii()).into_owned();
+        let tree = Path::new(&text).parent();
+        // A relative one is git's to resolve.
+        if tree.is_none_or(|tree| !tree.is_absolute() || tree == path || tree == here) {
+            return false;
+        }
+    }
+    true
+}
+
 impl Worktrees {
     /// Worktrees of the repository of `git`, below `trees_dir`.
     #[must_use]
@@ -205,6 +231,9 @@ impl Worktrees {
     /// anybody's work ever is.
     async fn standing(&self, held: &Held, path: &Path) -> Result<Standing, GitError> {
         self.mend(held).await?;
+        if is_free(&held.common, path) {
+            return Ok(Standing::Free);
+        }
         let here = canonical(path);
         let listed = self.list_mended(held).await?;
         let Some(found) = listed.iter().find(|l| l.path == here || l.path == path) else {

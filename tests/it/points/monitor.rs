@@ -25,7 +25,7 @@ pub(super) const TOO_OFTEN: &[&str] = &["monitor-up", "monitor-locked", "log-loc
 
 /// Before there is a phase: the attempt is lost.
 pub(super) const BEFORE_THE_PHASE: &[&str] =
-    &["record-renamed.start.json", "phase-unspawned", "group-entered"];
+    &["record-renamed.start.json", "phase-unspawned"];
 
 /// While or after the phase runs, one in each of plan, build and review: judged by its work. The
 /// numbers count those that lived to get there.

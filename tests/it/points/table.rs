@@ -20,8 +20,6 @@ const EXCUSED: &[(&str, &str, &str)] = &[
     ("detach.rs", "spawn_detached", "starts a daemon, not a run"),
     ("process.rs", "spawn", "its one caller has the point: `command-started`"),
     ("monitor.rs", "spawn", "its one caller has the point: `phase-spawned`"),
-    ("cgroup.rs", "enter", "its caller has the point: `group-entered`"),
-    ("cgroup.rs", "leave", "the kernel's file; a monitor that dies leaves by itself"),
     ("cgroup.rs", "kill", "a signal"),
     ("worktree/mend.rs", "remove_tree", "its callers have points: it is done again"),
     ("sql_keys.rs", "insert_project", "a project is served; one statement"),
