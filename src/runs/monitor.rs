@@ -18,7 +18,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -50,10 +50,16 @@ pub fn monitor_main(dir: &Path) -> i32 {
         Ok(()) => 0,
         Err(e) => {
             // stderr is `monitor.log` in the attempt's folder.
-            eprintln!("monitor of {}: {e}", dir.display());
+            tell(format_args!("monitor of {}: {e}", dir.display()));
             1
         }
     }
+}
+
+/// Writes a line to `monitor.log`, where there is room for it: `eprintln!` would end the only witness
+/// of the exit on the very disk whose fullness it reports.
+fn tell(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn monitor(dir: &Path) -> io::Result<()> {
@@ -100,7 +106,7 @@ fn monitor(dir: &Path) -> io::Result<()> {
     start.child = procfs::process(leader.as_raw()).map(|p| p.id);
     // Told for those who come after a kill of this process; the run itself does not need it.
     if let Err(e) = write_atomic(dir, "start.json", &start) {
-        eprintln!("start.json could not be completed: {e}");
+        tell(format_args!("start.json could not be completed: {e}"));
     }
     let mut tree = Tree::new(dir, spec, leader, log, group);
     tree.watch(&signals)?;
@@ -118,7 +124,7 @@ fn spawn_in(
     let spawned = spawn();
     if let Err(e) = cgroup.leave() {
         // It must never be killed with this process in it; descent finds the tree as well.
-        eprintln!("the control group of the phase goes unused: {e}");
+        tell(format_args!("the control group of the phase goes unused: {e}"));
         *group = None;
     }
     spawned
@@ -134,7 +140,7 @@ fn finish(dir: &Path, group: Option<&Cgroup>, exit: &ExitRecord) -> io::Result<(
     loop {
         match write_atomic(dir, "exit.json", exit) {
             Err(e) if Instant::now() < until && dir.is_dir() => {
-                eprintln!("exit.json: {e}; trying again")
+                tell(format_args!("exit.json: {e}; trying again"))
             }
             done => return done,
         }
