@@ -32,8 +32,9 @@ impl<'w> Daemon<'w> {
         self.starts += 1;
         let said = self.world.path(&format!("daemon-{}.err", self.starts));
         let stderr = fs::File::create(&said).unwrap();
-        let child = Command::new(ADWD)
-            .arg("serve")
+        let words = self.world.serve_words();
+        let child = Command::new(&words[0])
+            .args(&words[1..])
             .current_dir(&self.world.root)
             .env_clear()
             .envs(self.world.env())
