@@ -94,6 +94,9 @@ pub const LOG_PROJECTS_COUNT: usize = 64;
 pub const PHASE_LOG_BYTES: u64 = 256 << 20;
 /// Lines of a failed phase's log that its failure carries.
 pub const FAILURE_TAIL_COUNT: usize = 20;
+/// By how much the start of an attempt must lie ahead of what the clock says of it before the clock
+/// counts as set back: more than a start takes and than an adjustment in small steps.
+pub const CLOCK_SET_BACK_MS: i64 = 2_000;
 /// How often an attended phase is looked at without a hint.
 pub const ATTEND_POLL_MS: u64 = 2_000;
 /// How often the supervisor scans without a hint while runs are active.

@@ -21,7 +21,7 @@ use rmcp::{ErrorData, RoleServer};
 use serde_json::{Value, json};
 
 use super::caller::request_id;
-use super::error::ToolError;
+use super::error::{DATABASE_HINT, ToolError};
 use super::tools::{Effect, Family, ToolDef};
 use crate::audit::{self, Audit, AuditError, Call, End, Open, RATE_LIMITED, Status};
 use crate::auth::{Principal, Transport};
@@ -147,7 +147,7 @@ impl Gate {
         let admitted = match inner.audit.admit(Some(call.record(principal, context)), charge).await
         {
             Ok(admitted) => admitted,
-            Err(AuditError::Db(why)) if unlimited_read => {
+            Err(AuditError::Db { said: why, .. }) if unlimited_read => {
                 tracing::warn!(why, "a read is answered that is not on record");
                 return Ok(Pass { open: None, cost });
             }
@@ -341,13 +341,11 @@ impl Barred {
             Barred::Record(AuditError::Stopping) => {
                 ToolError::new("stopping", "the daemon is stopping", "ask again in a few seconds")
             }
-            Barred::Record(AuditError::Db(why)) => {
-                tracing::error!(why, "a request is refused: it cannot be put on record");
-                ToolError::new(
-                    "database",
-                    "the call cannot be put on record, so nothing was done",
-                    "ask again; if it stays, read the daemon's log or run `adwd doctor`",
-                )
+            Barred::Record(AuditError::Db { said, why }) => {
+                tracing::error!(said, "a request is refused: it cannot be put on record");
+                let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+                let message = format!("the call cannot be put on record{why}, so nothing was done");
+                ToolError::new("database", message, DATABASE_HINT)
             }
         }
     }

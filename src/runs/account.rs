@@ -116,12 +116,12 @@ impl Meter {
         &mut self,
         ctx: &Ctx,
         project: &Project,
-        attempt: &AttemptRow,
+        (attempt, since): (&AttemptRow, Millis),
         ended: bool,
     ) -> Spent {
         let mut paths = vec![];
         let mut left = limits::ACTIVITY_FILES_COUNT;
-        let since = u64::try_from(attempt.started_at).unwrap_or(0);
+        let since = u64::try_from(since.0).unwrap_or(0);
         let since = std::time::UNIX_EPOCH + std::time::Duration::from_millis(since);
         for root in facts::stream_roots(ctx, project, &attempt.adw_id) {
             facts::walk(&root, 4, &mut left, &mut |path, meta| {
@@ -153,7 +153,8 @@ impl Meter {
         })
     }
 
-    /// Reads, and stores what is new under the attempt and today.
+    /// Reads, and stores what is new under the attempt and today. `since` is the moment from which
+    /// on what was written is the attempt's ([`records::since`](super::records::since)).
     ///
     /// # Errors
     /// [`RunsError::Db`].
@@ -161,7 +162,7 @@ impl Meter {
         &mut self,
         ctx: &Ctx,
         project: &Project,
-        attempt: &AttemptRow,
+        (attempt, since): (&AttemptRow, Millis),
         state: Option<&AdwState>,
         ended: bool,
     ) -> Result<(), RunsError> {
@@ -170,7 +171,7 @@ impl Meter {
             None => sql_spending::of_other_attempts(ctx.db(), attempt).await?,
         };
         self.others = Some(others);
-        let mut seen = others.plus(&self.read(ctx, project, attempt, ended).await);
+        let mut seen = others.plus(&self.read(ctx, project, (attempt, since), ended).await);
         if let Some(told) = state.and_then(|s| s.usage("total")) {
             seen = seen.at_least(&told);
         }

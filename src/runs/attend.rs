@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::account;
 use super::ctx::Ctx;
@@ -25,7 +25,7 @@ use super::process::{self, MonitorLaunch};
 use super::procfs;
 use super::profile::WorktreeBy;
 use super::project::Project;
-use super::records::{self, ExitRecord, LaunchSpec, Probe, StopReason};
+use super::records::{self, ExitRecord, LaunchSpec, Probe, StartRecord, StopReason};
 use super::sql::{self, AttemptEnd, AttemptRow, RunRow};
 use super::state_file::AdwState;
 use super::tail;
@@ -111,7 +111,9 @@ async fn follow(
             watch.start = Some(start.clone());
         }
         watch.look(ctx, project, row).await?;
-        watch.meter.look(ctx, project, attempt, watch.state.as_ref(), false).await?;
+        let since = records::since(Millis(attempt.started_at), watch.start.as_ref(), ctx.now());
+        let state = watch.state.as_ref();
+        watch.meter.look(ctx, project, (attempt, since), state, false).await?;
         match probe {
             Probe::Ended(exit) => {
                 return judge(ctx, project, row, attempt, watch, Some(exit)).await;
@@ -122,9 +124,9 @@ async fn follow(
                 return judge(ctx, project, row, attempt, watch, None).await;
             }
             Probe::Live { monitor_alive, .. } => {
-                let over = Millis(attempt.started_at)
-                    .plus_ms(i64::try_from(wall_ms).unwrap_or(i64::MAX))
-                    < ctx.now();
+                // By the clock that nobody sets, as the monitor's own limit.
+                let age_ms = watch.start.as_ref().and_then(StartRecord::age_ms);
+                let over = age_ms.is_some_and(|age| u64::try_from(age).unwrap_or(0) > wall_ms);
                 if watch.active_at.elapsed() > Duration::from_millis(silence_ms) {
                     records::request_stop(&watch.dir, StopReason::Silence)
                         .map_err(io("cannot ask for the stop in", &watch.dir))?;
@@ -136,7 +138,7 @@ async fn follow(
                 let asked = stop || records::stop_requested(&watch.dir).is_some();
                 if !monitor_alive && (asked || watch.leader_is_gone()) {
                     end_without_monitor(ctx, watch).await;
-                } else if is_stuck(ctx, &watch.dir) {
+                } else if is_stuck(ctx, watch) {
                     end_monitor(watch);
                 }
             }
@@ -172,13 +174,16 @@ async fn end_without_monitor(ctx: &Ctx, watch: &Watch) {
     }
 }
 
-/// Whether a stop was asked for longer ago than the monitor's whole ladder takes.
-fn is_stuck(ctx: &Ctx, dir: &Path) -> bool {
+/// Whether a stop was asked for longer ago than the monitor's whole ladder takes. Counted from when
+/// it was first seen here, and not by the time of its file: clocks are set.
+fn is_stuck(ctx: &Ctx, watch: &mut Watch) -> bool {
+    if records::stop_requested(&watch.dir).is_none() {
+        return false;
+    }
     let stop = &ctx.config().stop;
     let ladder_ms = stop.int_grace_ms + stop.term_grace_ms + limits::KILL_LIMIT_MS;
-    let asked = std::fs::metadata(dir.join("stop.json")).and_then(|m| m.modified());
-    let age = asked.ok().and_then(|at| at.elapsed().ok());
-    age.is_some_and(|age| age > Duration::from_millis(ladder_ms + limits::MONITOR_STUCK_MS))
+    let seen = watch.stop_seen_at.get_or_insert_with(Instant::now);
+    seen.elapsed() > Duration::from_millis(ladder_ms + limits::MONITOR_STUCK_MS)
 }
 
 /// Ends a monitor that does not do its work, such as a stopped one; its tree comes next.
@@ -202,7 +207,10 @@ async fn start(
         return Err(format!("its script is gone from {}", project.scripts_root.display()));
     };
     let Some(uv) = super::preflight::find_uv(ctx) else {
-        return Err("uv is gone from the daemon's PATH".into());
+        return Err(match &ctx.config().uv.path {
+            Some(path) => format!("uv is gone: {} (uv.path) is no program", path.display()),
+            None => "uv is gone from the daemon's PATH".into(),
+        });
     };
     let unusable = |e: std::io::Error| format!("its folder {} is no use: {e}", dir.display());
     std::fs::create_dir_all(dir).map_err(unusable)?;
@@ -347,11 +355,12 @@ async fn judge(
     exit: Option<ExitRecord>,
 ) -> Result<(), RunsError> {
     watch.tail.at_end();
+    watch.start = watch.start.take().or_else(|| records::started(&watch.dir));
     watch.look(ctx, project, row).await?;
-    watch.meter.look(ctx, project, attempt, watch.state.as_ref(), true).await?;
+    let since = records::since(Millis(attempt.started_at), watch.start.as_ref(), ctx.now());
+    watch.meter.look(ctx, project, (attempt, since), watch.state.as_ref(), true).await?;
     // The row may have learned its branch or worktree just now.
     let row = sql::run(ctx.db(), &row.adw_id).await?.unwrap_or_else(|| row.clone());
-    let since = Millis(attempt.started_at);
     let (wall_ms, silence_ms) = phase_limits(ctx, project, &attempt.phase);
     let stopped = exit
         .as_ref()

@@ -97,7 +97,8 @@ pub(crate) struct Ctx {
     /// When it beat last.
     beat_at: Mutex<Instant>,
     pub hints: crate::watch::Watcher,
-    /// Scripts whose environment was made ready, with the digest of their text.
+    /// Scripts whose environment was made ready, with the digest of their text; programs whose
+    /// version is good, with that of their file's size and time.
     warm: Mutex<BTreeMap<PathBuf, u64>>,
     /// What uv and git answered before.
     pub known: Known,

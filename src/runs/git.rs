@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use super::process::{Cmd, Output, output, output_holding};
 use crate::limits;
 
+/// The oldest git that does what is asked of it, major and minor.
+pub const MIN_VERSION: (u32, u32) = (2, 39);
+
 /// What kind of trouble git had; callers branch on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -516,7 +519,12 @@ fn cause(stderr: &str) -> String {
 fn kind_of(stderr: &str) -> Kind {
     let low = stderr.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| low.contains(w));
-    if has(&["commondir", "invalid gitdir", "missing but already registered"]) {
+    if has(&[
+        "commondir",
+        "invalid gitdir",
+        "missing but already registered",
+        "bad object worktrees/",
+    ]) {
         Kind::Poisoned
     } else if has(&[
         "permission denied (",
@@ -582,6 +590,8 @@ mod tests {
             kind_of("fatal: failed to read .git/worktrees/x/commondir: Success"),
             Kind::Poisoned
         );
+        // What a head of zeros, of an add that was cut off, makes of a fetch.
+        assert_eq!(kind_of("fatal: bad object worktrees/adw-8/HEAD"), Kind::Poisoned);
         assert_eq!(
             kind_of("fatal: unable to access 'https://x/': Could not resolve host: x"),
             Kind::Network

@@ -45,10 +45,16 @@ pub fn monitor_main(dir: &Path) -> i32 {
         Ok(()) => 0,
         Err(e) => {
             // stderr is `monitor.log` in the attempt's folder.
-            eprintln!("monitor of {}: {e}", dir.display());
+            tell(format_args!("monitor of {}: {e}", dir.display()));
             1
         }
     }
+}
+
+/// Writes a line to `monitor.log`, where there is room for it: `eprintln!` would end the only witness
+/// of the exit on the very disk whose fullness it reports.
+fn tell(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn monitor(dir: &Path) -> io::Result<()> {
@@ -102,7 +108,7 @@ fn monitor(dir: &Path) -> io::Result<()> {
     // Told for those who come after a kill of this process; the run itself does not need it, and
     // nobody needs it after a power cut.
     if let Err(e) = replace(dir, "start.json", &start) {
-        eprintln!("start.json could not be completed: {e}");
+        tell(format_args!("start.json could not be completed: {e}"));
     }
     let mut tree = Tree::new(dir, spec, leader, log, group);
     tree.watch(&signals)?;
@@ -170,7 +176,7 @@ fn spawn_born_in(group: &Cgroup, command: &mut Command) -> io::Result<Option<Pid
             leave(127)
         }
         Err(e) => {
-            eprintln!("the control group of the phase goes unused: {e}");
+            tell(format_args!("the control group of the phase goes unused: {e}"));
             return Ok(None);
         }
     };
@@ -192,7 +198,7 @@ fn finish(dir: &Path, group: Option<&Cgroup>, exit: &ExitRecord) -> io::Result<(
     loop {
         match write_atomic(dir, "exit.json", exit) {
             Err(e) if Instant::now() < until && dir.is_dir() => {
-                eprintln!("exit.json: {e}; trying again")
+                tell(format_args!("exit.json: {e}; trying again"))
             }
             done => return done,
         }

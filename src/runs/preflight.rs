@@ -38,6 +38,7 @@ pub(crate) async fn preflight(ctx: &Ctx, project: &Project, row: &RunRow) -> Res
     check_scripts(project, &row.todo())?;
     check_disk(&project.trees_dir(), ctx.config().limits.min_free_mb)?;
     let uv = check_uv(ctx, &env).await?;
+    check_git(ctx, &env).await?;
     project.check_choices().map_err(refuse)?;
     check_agent(project, &env)?;
     check_env(project, &env)?;
@@ -178,6 +179,35 @@ async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, 
             crate::uv::MIN_VERSION.1
         ))),
         None => Err(refuse(format!("uv: {} --version answered {:?}", uv.display(), text.trim()))),
+    }
+}
+
+/// An older git fails in the middle, with an option that it does not know. Asked once for each git.
+async fn check_git(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let (major, minor) = super::git::MIN_VERSION;
+    let path = env.get("PATH").map_or("", String::as_str);
+    let Some(git) = find_program("git", OsStr::new(path)) else {
+        return Err(refuse(format!(
+            "git: not found on the daemon's PATH; install git {major}.{minor} or newer"
+        )));
+    };
+    let stamp = git.metadata().map(|m| format!("{} {:?}", m.len(), m.modified()));
+    let stamp = stamp.unwrap_or_default();
+    if !ctx.warm_needed(&git, &stamp) {
+        return Ok(());
+    }
+    let text = command(&git, &["--version"], None, env).await?.stdout_text();
+    let (git, text) = (git.as_path(), text.trim());
+    match crate::uv::parse_version(text) {
+        Some((a, b, _)) if (a, b) >= (major, minor) => {
+            ctx.warmed(git, &stamp);
+            Ok(())
+        }
+        Some((a, b, _)) => Err(refuse(format!(
+            "git: {} is version {a}.{b}; at least {major}.{minor} is needed",
+            git.display()
+        ))),
+        None => Err(refuse(format!("git: {} --version answered {text:?}", git.display()))),
     }
 }
 
@@ -424,14 +454,15 @@ async fn find_python(
     let args = ["python", "find", "--no-project", &format!(">={version}")];
     let out = command(uv, &args, Some(&project.root), env).await?;
     if !out.success() {
-        return Err(fail(
-            FailureClass::Environment,
-            format!(
-                "python: no Python {version} or newer ({}); install one or set uv.python",
-                out.last_error_line()
-            ),
-            false,
-        ));
+        let said = out.last_error_line();
+        // Also a cache that cannot be written or a configuration that cannot be read ends here.
+        let absent = String::from_utf8_lossy(&out.stderr).contains("No interpreter found");
+        let message = if absent {
+            format!("python: no Python {version} or newer ({said}); install one or set uv.python")
+        } else {
+            format!("python: uv could not look for Python {version} or newer: {said}")
+        };
+        return Err(fail(FailureClass::Environment, message, !absent));
     }
     let found = out.stdout_text().trim().to_owned();
     look.also([PathBuf::from(&found)], ctx.file_time());

@@ -9,6 +9,9 @@ use super::cgroup;
 use super::records::{Identity, MARK, MONITOR_COMMAND, StartRecord};
 use crate::clock::Millis;
 
+/// Ticks in which the kernel tells the starts of processes: `USER_HZ`, 100 everywhere.
+const TICKS_PER_S: i64 = 100;
+
 /// A living process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -45,6 +48,17 @@ fn read_stat(pid: i32) -> Option<Process> {
 #[must_use]
 pub fn process(pid: i32) -> Option<Process> {
     read_stat(pid)
+}
+
+/// How long ago a process was started, by a clock that nobody sets and that goes on while the
+/// machine sleeps, milliseconds; also after its end. `None` where the kernel does not say.
+#[must_use]
+pub fn age_ms(who: Identity) -> Option<i64> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let (seconds, hundredths) = text.split_whitespace().next()?.split_once('.')?;
+    let now_ticks = seconds.parse::<i64>().ok()? * TICKS_PER_S + hundredths.parse::<i64>().ok()?;
+    let age_ticks = now_ticks - i64::try_from(who.start_ticks).ok()?;
+    Some(age_ticks.max(0) * 1_000 / TICKS_PER_S)
 }
 
 /// All living processes.

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::procfs;
 use crate::clock::Millis;
 use crate::crash::{self, Point};
 use crate::limits;
@@ -91,6 +92,24 @@ pub struct StartRecord {
     pub started_at: Millis,
 }
 
+impl StartRecord {
+    /// How long ago the attempt began, by a clock that nobody sets; `None` where it began before
+    /// the present boot.
+    #[must_use]
+    pub fn age_ms(&self) -> Option<i64> {
+        (self.boot_id == procfs::boot_id()).then(|| procfs::age_ms(self.monitor))?
+    }
+}
+
+/// The moment from which on what was written is an attempt's. `stored` is its start as it was
+/// stored; where the clock was set back since, everything that it writes now bears an earlier time,
+/// so it is the start on the present clock.
+#[must_use]
+pub fn since(stored: Millis, start: Option<&StartRecord>, now: Millis) -> Millis {
+    let began = start.and_then(StartRecord::age_ms).map(|age_ms| now.plus_ms(-age_ms));
+    began.filter(|began| stored.since_ms(*began) > limits::CLOCK_SET_BACK_MS).unwrap_or(stored)
+}
+
 /// Why a tree was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -164,6 +183,12 @@ impl ExitRecord {
     }
 }
 
+/// `start.json`, where it is there and can be read.
+#[must_use]
+pub fn started(dir: &Path) -> Option<StartRecord> {
+    read_record(&dir.join("start.json")).ok().flatten()
+}
+
 /// Where an attempt stands, from its folder alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
@@ -216,10 +241,13 @@ pub fn request_stop(dir: &Path, reason: StopReason) -> io::Result<()> {
         return Ok(());
     }
     let temp = temp_name(dir, "stop.json");
-    std::fs::write(&temp, serde_json::to_vec(&StopFile { reason })?)?;
+    let written = std::fs::write(&temp, serde_json::to_vec(&StopFile { reason })?);
     crash::here(Point::StopWritten);
+    // On a full disk an empty file can still be made, and asks for a cancel: a run that fills the
+    // disk must not keep out the request that would end it.
+    let asks = written.is_ok() || (reason == StopReason::Cancel && temp.exists());
     // A link, not a rename: it fails where a reason is already there.
-    let linked = std::fs::hard_link(&temp, &path);
+    let linked = if asks { std::fs::hard_link(&temp, &path) } else { written };
     crash::here(Point::StopLinked);
     let _ = std::fs::remove_file(&temp);
     match linked {
@@ -229,12 +257,13 @@ pub fn request_stop(dir: &Path, reason: StopReason) -> io::Result<()> {
 }
 
 /// The stop that was asked for, if one was. A request that cannot be read is one all the same:
-/// it keeps every later one out.
+/// it keeps every later one out. A look that fails, as where no file can be opened any more, is none.
 #[must_use]
 pub fn stop_requested(dir: &Path) -> Option<StopReason> {
-    match read_json::<StopFile>(&dir.join("stop.json")) {
+    let path = dir.join("stop.json");
+    match read_json::<StopFile>(&path) {
         Ok(file) => file.map(|s| s.reason),
-        Err(_) => Some(StopReason::Cancel),
+        Err(_) => path.exists().then_some(StopReason::Cancel),
     }
 }
 
@@ -367,6 +396,34 @@ mod tests {
         });
         assert!(stop_requested(dir.path()).is_some());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    fn start_now() -> StartRecord {
+        let me = procfs::process(std::process::id().cast_signed()).unwrap();
+        StartRecord {
+            schema: 1,
+            monitor: me.id,
+            child: None,
+            cgroup: None,
+            boot_id: procfs::boot_id(),
+            started_at: Millis(1),
+        }
+    }
+
+    #[test]
+    fn the_start_of_an_attempt_follows_a_clock_that_was_set_back() {
+        const DAY_MS: i64 = 86_400_000;
+        let start = start_now();
+        let age_ms = start.age_ms().unwrap();
+        assert!((0..DAY_MS).contains(&age_ms), "{age_ms}");
+        let (stored, now) = (Millis(10 * DAY_MS), Millis(10 * DAY_MS + age_ms));
+        assert_eq!(since(stored, Some(&start), now), stored, "nobody set it");
+        assert_eq!(since(stored, Some(&start), now.plus_ms(2 * DAY_MS)), stored, "set forward");
+        let back = since(stored, Some(&start), now.plus_ms(-2 * DAY_MS));
+        assert!((0..5_000).contains(&stored.plus_ms(-2 * DAY_MS).since_ms(back)), "{back:?}");
+        let before = StartRecord { boot_id: "another".into(), ..start };
+        assert_eq!(since(stored, Some(&before), now.plus_ms(-2 * DAY_MS)), stored);
+        assert_eq!(since(stored, None, now), stored);
     }
 
     #[test]

@@ -215,6 +215,7 @@ impl Worktrees {
                 Standing::Free => {}
             }
             let Err(e) = self.git.ok_holding(&args, &held.file).await else { return Ok(()) };
+            let e = self.with_room(e);
             self.mend(&held).await?;
             // What another git disturbed can be tried again; a wrong commit stays wrong.
             let passing = matches!(e.kind, Kind::Poisoned | Kind::Killed)
@@ -225,6 +226,20 @@ impl Worktrees {
             tokio::time::sleep(Duration::from_millis(limits::GIT_ADD_PAUSE_MS << attempt)).await;
             attempt += 1;
         }
+    }
+
+    /// git says that it could not write, but not why: where it is for want of room, that is said.
+    fn with_room(&self, mut error: GitError) -> GitError {
+        let free = nix::sys::statvfs::statvfs(&self.trees_dir)
+            .map(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()));
+        if let Ok(free) = free
+            && error.message.contains("unable to write")
+        {
+            let place = self.trees_dir.display();
+            error.message =
+                format!("{} ({} KiB are free under {place})", error.message, free >> 10);
+        }
+        error
     }
 
     /// What is at a place. Half-made worktrees are taken away first; nothing that could be

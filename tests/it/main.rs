@@ -63,6 +63,15 @@ mod keys_cli;
 mod keys_guard;
 mod keys_oauth;
 mod keys_sql;
+mod machine_clock;
+mod machine_disk;
+mod machine_env;
+mod machine_faults;
+mod machine_git;
+mod machine_postgres;
+mod machine_sqlite;
+mod machine_support;
+mod machine_watch;
 // It cuts connections with `db::fault`, which release builds do not have.
 #[cfg(debug_assertions)]
 mod gate_quota;

@@ -56,6 +56,7 @@ pub struct World {
     env: Mutex<BTreeMap<String, String>>,
     settings: Mutex<BTreeMap<String, String>>,
     projects: Mutex<String>,
+    launcher: Mutex<Vec<String>>,
 }
 
 /// How a command of the shell ended.
@@ -101,6 +102,7 @@ impl World {
             env: Mutex::new(ground::environment(&root, &uv)),
             settings: Mutex::default(),
             projects: Mutex::default(),
+            launcher: Mutex::default(),
             root,
         };
         for folder in ["home", "state", "config/adwd", "run"] {
@@ -170,6 +172,19 @@ impl World {
             Some(value) => env.insert(name.to_owned(), value.to_owned()),
             None => env.remove(name),
         };
+    }
+
+    /// Daemons started from now on are started by this program, with these words of its own before
+    /// theirs; it has to become the daemon (`exec`).
+    pub fn launch_by(&self, words: Vec<String>) {
+        *self.launcher.lock().unwrap() = words;
+    }
+
+    /// The words that start a daemon.
+    pub fn serve_words(&self) -> Vec<String> {
+        let mut words = self.launcher.lock().unwrap().clone();
+        words.extend([ADWD, "serve"].map(str::to_owned));
+        words
     }
 
     /// Sets one setting, by its dotted name, to a TOML value; for daemons started from now on.

@@ -42,7 +42,9 @@ impl Admin {
         let text =
             |name: &str| text(name).map(|t| String::from_utf8_lossy(t.trim_ascii()).into_owned());
         let tree = text("gitdir").and_then(|g| Path::new(&g).parent().map(Path::to_path_buf));
-        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        let made = entry.metadata().and_then(|m| m.modified()).ok();
+        // A time ahead of the clock is from before the clock was set back.
+        let age = made.map(|t| t.elapsed().unwrap_or_else(|ahead| ahead.duration()));
         Admin {
             tree: tree.unwrap_or_default(),
             locked: text("locked"),

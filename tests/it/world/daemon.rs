@@ -58,7 +58,7 @@ impl<'w> Daemon<'w> {
         assert!(self.child.is_none(), "it runs already");
         self.starts += 1;
         let stderr = fs::File::create(self.said()).unwrap();
-        let words = [ADWD.to_owned(), "serve".to_owned()];
+        let words = self.world.serve_words();
         let words: Vec<&String> = self.under.iter().chain(&words).collect();
         let child = Command::new(words[0])
             .args(&words[1..])
