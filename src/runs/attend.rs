@@ -20,6 +20,7 @@ use super::error::RunsError;
 use super::facts;
 use super::launch::{self, AttemptCall};
 use super::observe::Watch;
+use super::orphans;
 use super::outcome::{self, Ending, Evidence, Stopped, Verdict};
 use super::process::{self, MonitorLaunch};
 use super::procfs;
@@ -168,7 +169,7 @@ async fn stop_asked(ctx: &Ctx, adw_id: &str) -> Result<bool, RunsError> {
 
 async fn end_without_monitor(ctx: &Ctx, watch: &Watch) {
     let start = watch.start.clone().unwrap_or_else(|| procfs::unrecorded(&watch.dir));
-    let ended = process::end_orphans(&watch.dir, &start, ctx.config().stop.term_grace_ms).await;
+    let ended = orphans::end_orphans(&watch.dir, &start, ctx.config().stop.term_grace_ms).await;
     if ended > 0 {
         tracing::warn!(dir = %watch.dir.display(), ended, "ended processes that no monitor answers for");
     }
@@ -190,7 +191,7 @@ fn is_stuck(ctx: &Ctx, watch: &mut Watch) -> bool {
 fn end_monitor(watch: &Watch) {
     if let Some(start) = &watch.start {
         tracing::warn!(dir = %watch.dir.display(), "the monitor does not heed the stop; ending it");
-        process::kill_process(start.monitor);
+        orphans::kill_process(start.monitor);
     }
 }
 
@@ -218,6 +219,7 @@ async fn start(
     let base_env = ctx.base_env(project);
     let environment = ctx.environment();
     let claude = super::preflight::claude(&base_env);
+    let made = row.worktree_path.as_deref();
     let call = AttemptCall {
         environment: &environment,
         claude: &claude,
@@ -230,10 +232,7 @@ async fn start(
         triggered_by: &row.triggered_by,
         request_id: row.request_id.as_deref(),
         user_id: row.user_id.as_deref(),
-        worktree: row
-            .worktree_path
-            .as_deref()
-            .filter(|_| project.profile.worktree_by == WorktreeBy::Daemon),
+        worktree: made.filter(|_| project.profile.worktree_by == WorktreeBy::Daemon),
         base_branch: row.base_branch.as_deref(),
         base_commit: row.base_commit.as_deref(),
         budget_usd,
@@ -283,7 +282,7 @@ pub(crate) async fn end_unserved(
         match records::probe(&dir).map_err(io("cannot look at the attempt in", &dir))? {
             Probe::Live { start, monitor_alive } => {
                 if let Some(start) = start.filter(|_| !monitor_alive) {
-                    process::end_orphans(&dir, &start, grace_ms).await;
+                    orphans::end_orphans(&dir, &start, grace_ms).await;
                 }
                 tokio::time::sleep(Duration::from_millis(limits::MONITOR_TICK_MS.into())).await;
             }

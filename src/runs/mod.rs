@@ -23,6 +23,7 @@ mod lives;
 pub mod marker;
 pub mod monitor;
 mod observe;
+pub mod orphans;
 pub mod outcome;
 mod preflight;
 pub mod process;

@@ -166,13 +166,13 @@ fn leave(code: i32) -> ! {
 ///
 /// The child tells through a pipe that closes with its start why there was none.
 fn spawn_born_in(group: &Cgroup, command: &mut Command) -> io::Result<Option<Pid>> {
-    let (mut why, tell) = io::pipe()?;
+    let (mut why, failure) = io::pipe()?;
     let child = match File::open(group.dir()).and_then(|folder| fork_into(&folder)) {
         Ok(Some(child)) => child,
         Ok(None) => {
             let error = command.exec();
             let code = error.raw_os_error().unwrap_or(Errno::EIO as i32);
-            let _ = (&tell).write_all(&code.to_ne_bytes());
+            let _ = (&failure).write_all(&code.to_ne_bytes());
             leave(127)
         }
         Err(e) => {
@@ -180,7 +180,7 @@ fn spawn_born_in(group: &Cgroup, command: &mut Command) -> io::Result<Option<Pid
             return Ok(None);
         }
     };
-    drop(tell);
+    drop(failure);
     let mut code = [0; 4];
     match why.read_exact(&mut code) {
         Ok(()) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(code))),

@@ -278,14 +278,7 @@ pub(super) async fn logs(
     let page =
         tail::page(&path, offset, limit as usize, tail_from, ended).map_err(|e| match e {
             tail::TailError::Cursor(_) => bad_cursor(query.after.as_deref().unwrap_or_default()),
-            // The phase put something else there.
-            tail::TailError::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-                let message = format!("the log of {} cannot be shown: {e}", attempt.phase);
-                RunsError::WrongState { adw_id: adw_id.to_owned(), message }
-            }
-            tail::TailError::Io(source) => {
-                RunsError::Io { operation: "cannot read", path: path.display().to_string(), source }
-            }
+            tail::TailError::Io(source) => unread(attempt, &path, source),
         })?;
     // A follower that named no phase is led on to the next attempt when this one is read.
     let later =
@@ -303,6 +296,16 @@ pub(super) async fn logs(
         more: page.more || later.is_some(),
         ended: ended && (query.phase.is_some() || !row.active),
     })
+}
+
+/// Why a log cannot be shown.
+fn unread(attempt: &AttemptRow, path: &Path, source: std::io::Error) -> RunsError {
+    // The phase put something else there.
+    if source.kind() == std::io::ErrorKind::InvalidData {
+        let message = format!("the log of {} cannot be shown: {source}", attempt.phase);
+        return RunsError::WrongState { adw_id: attempt.adw_id.clone(), message };
+    }
+    RunsError::Io { operation: "cannot read", path: path.display().to_string(), source }
 }
 
 fn after<'a>(attempts: &'a [AttemptRow], of: &AttemptRow) -> Option<&'a AttemptRow> {

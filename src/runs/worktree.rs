@@ -25,7 +25,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::git::{Base, Git, GitError, Kind};
 use super::marker::is_below;
-use super::process;
+use super::orphans;
 use crate::crash::{self, Point};
 use crate::limits;
 use crate::lock::{FileLock, LockError};
@@ -86,7 +86,7 @@ fn take_lock(path: &Path, orphan_ms: u64) -> Result<Option<FileLock>, LockError>
     if let Some(lock) = FileLock::exclusive(path, orphan_ms)? {
         return Ok(Some(lock));
     }
-    let ended = process::end_orphaned_holders(path);
+    let ended = orphans::end_orphaned_holders(path);
     if ended > 0 {
         tracing::warn!(lock = %path.display(), ended, "ended a git whose program had died and that did not come to an end");
     }

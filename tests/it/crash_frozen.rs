@@ -61,17 +61,12 @@ async fn stopped_for_longer_than_every_limit_it_tells_the_truth(world: World) {
         ids.push(start(&client, &repo.name).await);
     }
     let [end_id, hang_id, silent_id, talk_id, cancel_id] = ids.as_slice() else { unreachable!() };
-    world.at_gate("ends").await;
-    world.at_gate("cancelled").await;
+    for gate in ["ends", "cancelled"] {
+        world.at_gate(gate).await;
+    }
     let spoken = talks.root.join(format!("automation/agents/{talk_id}/talk"));
-    eventually(
-        "it talks",
-        SOON,
-        async || {
-            if spoken.exists() { Ok(()) } else { Err(String::new()) }
-        },
-    )
-    .await;
+    let talking = async || spoken.exists().then_some(()).ok_or_else(String::new);
+    eventually("it talks", SOON, talking).await;
     // One waits already, with a limit that passes meanwhile; the others ask a daemon that is away.
     let wait = json!({ "adw_id": end_id, "timeout_s": 1 });
     let waiting = sent(daemon.client().await, "wait_adw_workflow", wait);
@@ -93,16 +88,13 @@ async fn stopped_for_longer_than_every_limit_it_tells_the_truth(world: World) {
 
     assert_eq!(waiting.await.unwrap()["adw_id"], end_id.as_str());
     assert_eq!(reading.await.unwrap()["adw_id"], end_id.as_str());
-    let listed = listing.await.unwrap()["total"].as_i64();
-    assert!(matches!(listed, Some(5 | 6)), "the late one may be there: {listed:?}");
-    let status = cancelling.await.unwrap()["status"].clone();
-    assert!(status == "stopping" || status == "cancelled", "{status}");
+    let (listed, status) = (listing.await.unwrap(), cancelling.await.unwrap());
+    assert!(matches!(listed["total"].as_i64(), Some(5 | 6)), "the late one may be there: {listed}");
+    assert!(["stopping", "cancelled"].contains(&status["status"].as_str().unwrap()), "{status}");
     let late_id = triggering.await.unwrap()["adw_id"].as_str().unwrap().to_owned();
 
-    for (id, words) in [(hang_id, format!("{short} s")), (silent_id, format!("{short} s"))] {
-        let run = wait_status(&client, id, "timed_out").await;
-        assert_eq!(run["failure"]["class"], "timeout", "{run:#}");
-        assert!(run["failure"]["message"].as_str().unwrap().contains(&words), "{run:#}");
+    for id in [hang_id, silent_id] {
+        timed_out(&client, id, &format!("{short} s")).await;
     }
     let run = wait_status(&client, cancel_id, "cancelled").await;
     assert_eq!(attempts(&run, "plan")[0]["status"], "cancelled", "{run:#}");
@@ -115,14 +107,21 @@ async fn stopped_for_longer_than_every_limit_it_tells_the_truth(world: World) {
     }
     assert_eq!((ends.pulls().len(), talks.pulls().len()), (2, 1));
     for (id, repo) in [(hang_id, &hangs), (silent_id, &silent), (cancel_id, &cancelled)] {
-        let run = wait_ended(&client, id).await;
-        assert_eq!(
-            repo.worktrees(),
-            [run["worktree_path"].as_str().unwrap()],
-            "what was done is kept"
-        );
+        its_work_is_kept(&client, id, repo).await;
     }
     for repo in [&ends, &talks] {
         nothing_is_left(&world, repo).await;
     }
+}
+
+async fn its_work_is_kept(client: &Client, id: &str, repo: &Repo) {
+    let run = wait_ended(client, id).await;
+    assert_eq!(repo.worktrees(), [run["worktree_path"].as_str().unwrap()]);
+}
+
+/// The run was stopped for a limit, and says which.
+async fn timed_out(client: &Client, id: &str, words: &str) {
+    let run = wait_status(client, id, "timed_out").await;
+    assert_eq!(run["failure"]["class"], "timeout", "{run:#}");
+    assert!(run["failure"]["message"].as_str().unwrap().contains(words), "{run:#}");
 }

@@ -91,14 +91,14 @@ mod outside_sql;
 mod outside_support;
 mod outside_webhook;
 // Its deaths are in debug builds only.
-#[cfg(debug_assertions)]
-mod points;
 mod phases_ends;
 mod phases_files;
 mod phases_output;
 mod phases_state;
 mod phases_support;
 mod phases_tree;
+#[cfg(debug_assertions)]
+mod points;
 mod python;
 mod runs_git;
 mod runs_process;

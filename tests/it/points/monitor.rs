@@ -24,8 +24,7 @@ pub(super) const BEFORE_THE_RECORD: &[&str] = &[
 pub(super) const TOO_OFTEN: &[&str] = &["monitor-up", "monitor-locked", "log-locked"];
 
 /// Before there is a phase: the attempt is lost.
-pub(super) const BEFORE_THE_PHASE: &[&str] =
-    &["record-renamed.start.json", "phase-unspawned"];
+pub(super) const BEFORE_THE_PHASE: &[&str] = &["record-renamed.start.json", "phase-unspawned"];
 
 /// While or after the phase runs, one in each of plan, build and review: judged by its work. The
 /// numbers count those that lived to get there.
