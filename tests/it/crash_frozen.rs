@@ -61,9 +61,8 @@ async fn stopped_for_longer_than_every_limit_it_tells_the_truth(world: World) {
         ids.push(start(&client, &repo.name).await);
     }
     let [end_id, hang_id, silent_id, talk_id, cancel_id] = ids.as_slice() else { unreachable!() };
-    for gate in ["ends", "cancelled"] {
-        world.at_gate(gate).await;
-    }
+    world.at_gate("ends").await;
+    world.at_gate("cancelled").await;
     let spoken = talks.root.join(format!("automation/agents/{talk_id}/talk"));
     let talking = async || spoken.exists().then_some(()).ok_or_else(String::new);
     eventually("it talks", SOON, talking).await;
@@ -86,23 +85,23 @@ async fn stopped_for_longer_than_every_limit_it_tells_the_truth(world: World) {
     assert_eq!(told.stopped, Some(adwd::runs::records::StopReason::WallLimit), "{told:?}");
     send(daemon.pid(), Signal::SIGCONT);
 
-    assert_eq!(waiting.await.unwrap()["adw_id"], end_id.as_str());
-    assert_eq!(reading.await.unwrap()["adw_id"], end_id.as_str());
+    for answer in [waiting, reading] {
+        assert_eq!(answer.await.unwrap()["adw_id"], end_id.as_str());
+    }
     let (listed, status) = (listing.await.unwrap(), cancelling.await.unwrap());
     assert!(matches!(listed["total"].as_i64(), Some(5 | 6)), "the late one may be there: {listed}");
     assert!(["stopping", "cancelled"].contains(&status["status"].as_str().unwrap()), "{status}");
-    let late_id = triggering.await.unwrap()["adw_id"].as_str().unwrap().to_owned();
-
+    let late = triggering.await.unwrap();
+    let late_id = late["adw_id"].as_str().unwrap();
     for id in [hang_id, silent_id] {
         timed_out(&client, id, &format!("{short} s")).await;
     }
     let run = wait_status(&client, cancel_id, "cancelled").await;
     assert_eq!(attempts(&run, "plan")[0]["status"], "cancelled", "{run:#}");
     world.open_gate("talk");
-    for (id, repo) in [(end_id, &ends), (&late_id, &ends), (talk_id, &talks)] {
+    for (id, repo) in [(end_id, &ends), (late_id, &ends), (talk_id, &talks)] {
         wait_status(&client, id, "completed").await;
-        let run = wait_removed(&client, id).await;
-        assert_eq!(counts(&run), [1, 1, 1], "{run:#}");
+        assert_eq!(counts(&wait_removed(&client, id).await), [1, 1, 1]);
         crate::crash_support::assert_one_at_a_time(repo, id);
     }
     assert_eq!((ends.pulls().len(), talks.pulls().len()), (2, 1));
