@@ -78,7 +78,6 @@ async fn stopped_for_longer_than_every_limit_it_tells_the_truth(world: World) {
     let late = json!({ "project": "ends", "issue_number": 2, "idempotency_key": "late" });
     let triggering = sent(triggering, "trigger_adw_workflow", late);
     world.open_gate("ends");
-    // The time is the test's input.
     tokio::time::sleep(Duration::from_secs(frozen)).await;
     assert_eq!(recorded(&attempt_dir(&ends, end_id, "plan", 1)).await.code, Some(0));
     let told = recorded(&attempt_dir(&hangs, hang_id, "plan", 1)).await;

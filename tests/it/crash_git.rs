@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::crash_support::{attempts, counts, kill9, nothing_is_left, resume, shop, trigger_issue};
+use crate::crash_support::{
+    attempts, counts, ends_well, kill9, nothing_is_left, resume, shop, trigger_issue,
+};
 use crate::world::procs::Proc;
 use crate::world::{Agent, Repo, World, wait_removed, wait_status};
 
@@ -101,4 +103,32 @@ async fn a_git_that_was_killed_with_its_branch_locked_does_not_spoil_the_next_at
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_does_it_spoil_a_resume() {
     killed(stand_with_index, &["index.lock"], false).await;
+}
+
+/// The daemon's own: each is tried again at once, and the run knows nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_git_of_the_daemon_that_was_killed_is_tried_again() {
+    let world = World::new().await;
+    let repo = shop(&world, &Agent::good());
+    let path = world.env()["PATH"].clone();
+    let mut places = path.split(':').map(|dir| format!("{dir}/git"));
+    let real = places.find(|git| std::path::Path::new(git).exists()).unwrap();
+    let script = format!(
+        r#"#!/bin/sh
+for word in fetch "worktree add"; do
+    mark=$HOME/killed-${{word%% *}}
+    case " $* " in *" $word "*) if [ ! -e "$mark" ]; then : >"$mark"; kill -9 $$; fi ;; esac
+done
+exec {real} "$@"
+"#
+    );
+    world.program("fragile/git", &script);
+    world.set_env("PATH", Some(&format!("{}:{path}", world.path("fragile").display())));
+    let daemon = world.daemon().await;
+    let client = daemon.client().await;
+    let id = trigger_issue(&client, 1).await;
+    ends_well(&world, &repo, &client, &id).await;
+    for word in ["fetch", "worktree"] {
+        assert!(world.home().join(format!("killed-{word}")).exists(), "{word} was killed");
+    }
 }

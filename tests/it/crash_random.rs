@@ -279,6 +279,8 @@ async fn steer(campaign: &Campaign, n: u64) {
 async fn ended(campaign: &Campaign, client: &mut Steady<'_>, n: u64, id: &str) -> String {
     let poller = 10 + usize::try_from(n).unwrap();
     eventually(&format!("run {id} ended"), UNDER_FIRE_S, async || {
+        let wait = json!({ "adw_id": id, "timeout_s": 10 });
+        client.ask("wait_adw_workflow", wait, None).await.unwrap();
         let run = client.look(poller, id).await;
         let status = run["status"].as_str().unwrap().to_owned();
         if !is_end(&status) {

@@ -12,7 +12,7 @@ use rmcp::ClientServiceExt;
 use rmcp::transport::TokioChildProcess;
 use tokio::net::UnixStream;
 
-use super::{ADWD, SOON, World, eventually};
+use super::{ADWD, RUN, SOON, World, eventually};
 use crate::mcp_support::{Client, Ear, Era, http_client, lifecycle};
 
 /// A daemon; ended with its world.
@@ -85,7 +85,7 @@ impl<'w> Daemon<'w> {
         let said = self.said();
         let child = self.child.as_mut().expect("it was started");
         // Its word, not the first connection: the socket is open before HTTP is.
-        let ready = eventually("the daemon is ready", SOON, async || {
+        let ready = eventually("the daemon is ready", RUN, async || {
             let said = fs::read_to_string(&said).unwrap();
             if let Some(status) = child.try_wait().unwrap() {
                 return Ok(Err(format!("{status}: {said}")));
