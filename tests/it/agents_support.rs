@@ -154,7 +154,9 @@ impl Model {
     pub fn requests(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.folder.path().join("requests.jsonl"));
         let text = text.unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        // The last line may be in the making.
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// What it was asked in a role.
