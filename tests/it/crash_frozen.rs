@@ -91,7 +91,7 @@ async fn stopped_for_longer_than_every_limit_it_tells_the_truth(world: World) {
     assert!(matches!(listed["total"].as_i64(), Some(5 | 6)), "the late one may be there: {listed}");
     assert!(["stopping", "cancelled"].contains(&status["status"].as_str().unwrap()), "{status}");
     let late = triggering.await.unwrap();
-    let late_id = late["adw_id"].as_str().unwrap();
+    let late_id = &late["adw_id"].as_str().unwrap().to_owned();
     for id in [hang_id, silent_id] {
         timed_out(&client, id, &format!("{short} s")).await;
     }
