@@ -7,6 +7,8 @@
 //! other users of a machine do meets both then. Where `pueue` and `pueued` are on the search path, they
 //! are given the same work. Everything lies in folders of `TMPDIR` that are removed at the end.
 //!
+//! Words behind `--` choose parts: `trigger slot worktree notices drain script`.
+//!
 //! Targets are those of the project's issue on proof, medians on a quiet 2-core machine.
 // Benchmarks print, read the clock and start programs; that is what they are for.
 #![allow(clippy::disallowed_methods, clippy::print_stdout)]
@@ -41,13 +43,22 @@ fn main() {
     let program = stage::compile_phase();
     let pueue = Pueue::find();
     head();
-    trigger(&program.path, pueue.as_ref());
-    slot(&program.path, pueue.as_ref());
-    worktree(&program.path);
-    notices(&program.path);
-    drain(&program.path, pueue.as_ref(), 2, 6_000.0);
-    drain(&program.path, pueue.as_ref(), 16, 4_000.0);
-    script();
+    let words: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let parts: [(&str, &dyn Fn()); 7] = [
+        ("trigger", &|| trigger(&program.path, pueue.as_ref())),
+        ("slot", &|| slot(&program.path, pueue.as_ref())),
+        ("worktree", &|| worktree(&program.path)),
+        ("notices", &|| notices(&program.path)),
+        ("drain", &|| drain(&program.path, pueue.as_ref(), 2, 6_000.0)),
+        ("drain", &|| drain(&program.path, pueue.as_ref(), 16, 4_000.0)),
+        ("script", &script),
+    ];
+    for (name, part) in parts {
+        if words.is_empty() || words.iter().any(|word| word == name) {
+            part();
+        }
+    }
 }
 
 fn head() {
