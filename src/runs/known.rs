@@ -141,6 +141,7 @@ impl Known {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the stamps of real files are compared with it")]
 mod tests {
     use super::*;
 

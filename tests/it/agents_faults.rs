@@ -234,7 +234,7 @@ async fn an_agent_that_goes_its_own_way_leaves_no_mark_on_the_repository(shelf: 
     let story = story(&shelf, cli, work_but("implementor", turns), "").await;
     assert_eq!(story.run["status"], "completed", "{:#}", story.run);
     let branch = story.run["branch"].as_str().unwrap().to_owned();
-    assert_eq!(story.repo.local_branches(), [branch.clone()]);
+    assert_eq!(story.repo.local_branches(), std::slice::from_ref(&branch));
     assert_eq!(story.repo.worktrees().len(), 0, "{:?}", story.repo.worktrees());
     assert!(story.repo.changed_on(&branch).contains(&"notes/1.txt".to_owned()));
     assert!(!story.world.root.join("shop/.claude").exists());

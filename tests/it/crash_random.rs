@@ -393,7 +393,8 @@ async fn judge(campaign: &Campaign, world: &World, repos: &[Repo; 3], daemon: &m
     }
     eprintln!("{calm} of {} runs lost no more than their daemon", known.len());
     world.quiet().await;
-    let history = history(world, MAX_RUNNING, campaign.events.lock().unwrap().clone()).await;
+    let events = campaign.events.lock().unwrap().clone();
+    let history = history(world, MAX_RUNNING, events).await;
     assert_eq!(violations(&history), Vec::<String>::new());
     for attempt in history.attempts.iter().filter(|a| a.status != "completed") {
         let (class, message) = attempt.failure.as_ref().unwrap_or_else(|| panic!("{attempt:?}"));

@@ -65,7 +65,7 @@ open(state_file, 'w').write('{\"branch_name\": \"evil\"}'); gate('link')";
     for (n, (put, words)) in (0..).zip(PUTS) {
         let name = format!("put-{n}");
         world.at_gate(&name).await;
-        println!("{put}");
+        eprintln!("{put}");
         same(problem(&client, &id, words).await);
         answers(&client, &id).await;
         world.open_gate(&name);

@@ -225,7 +225,7 @@ pub fn memory(daemon: &Daemon<'_>) -> Memory {
 #[track_caller]
 pub fn assert_flat(what: &str, daemon: &Daemon<'_>, before: &Memory) {
     let after = memory(daemon);
-    println!(
+    eprintln!(
         "{what}: daemon {} KiB before, at most {} KiB, {} KiB after",
         before.now, after.peak, after.now
     );
