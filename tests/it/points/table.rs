@@ -148,7 +148,7 @@ fn functions(text: &str, python: bool) -> Vec<(String, String)> {
                 level && other.trim() == "}"
             }
         };
-        let end = lines[start + 1..].iter().position(|l| back(&l)).unwrap_or(lines.len());
+        let end = lines[start + 1..].iter().position(back).unwrap_or(lines.len());
         let end = (start + 1 + end).min(lines.len());
         found.push((name, lines[start..end].join("\n")));
     }
