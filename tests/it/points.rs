@@ -26,6 +26,16 @@ use crate::world::{Agent, Daemon, RUN, Repo, World, eventually, wait_removed};
 /// Orders for an agent: whoever meets another agent of the run at work says so.
 const ALONE: &str = "exec 9>\"$HOME/agent-$ADW_ID\"\nflock -n 9 || : >\"$HOME/twice-$ADW_ID\"";
 
+/// What a look at a course finds.
+enum Seen {
+    /// The daemon is dead.
+    Death,
+    /// Somebody else died since.
+    Progress,
+    /// The run, as it is wanted.
+    End(Value),
+}
+
 /// A world in which points can be armed.
 struct Armed<'w> {
     world: &'w World,
@@ -114,7 +124,7 @@ impl<'w> Armed<'w> {
     }
 
     /// Starts the daemon again as often as it dies, until the run looks as wanted and nobody has
-    /// still to die.
+    /// still to die. Each death has the time of a whole run.
     async fn until(
         &self,
         daemon: &mut Daemon<'_>,
@@ -123,21 +133,24 @@ impl<'w> Armed<'w> {
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
         loop {
-            let found = eventually(&format!("run {id} comes to its end"), RUN, async || {
+            let before = self.left(points).len();
+            let found = eventually(&format!("run {id} comes further"), RUN, async || {
                 if self.crashes(daemon) {
-                    return Ok(None);
+                    return Ok(Seen::Death);
                 }
                 let run = answer(daemon, "get_adw_state", json!({ "adw_id": id })).await;
                 let left = self.left(points);
                 match run {
-                    Some(run) if wanted(&run) && left.is_empty() => Ok(Some(run)),
+                    Some(run) if wanted(&run) && left.is_empty() => Ok(Seen::End(run)),
+                    _ if left.len() < before => Ok(Seen::Progress),
                     run => Err(format!("{left:?} {run:#?}")),
                 }
             })
             .await;
             match found {
-                Some(run) => return run,
-                None => self.start(daemon, points).await,
+                Seen::End(run) => return run,
+                Seen::Death => self.start(daemon, points).await,
+                Seen::Progress => {}
             }
         }
     }
