@@ -30,6 +30,7 @@ use serde_json::Value;
 
 pub use agent::Agent;
 pub use daemon::Daemon;
+pub use ground::uv;
 pub use repo::Repo;
 
 use crate::mcp_support::{self, Client};
