@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use time::{OffsetDateTime, UtcOffset};
 
 /// A moment: milliseconds since 1970-01-01T00:00:00Z.
 ///
@@ -58,8 +58,8 @@ impl Millis {
         let text = text.trim();
         let at = OffsetDateTime::parse(text, &Rfc3339)
             .or_else(|_| OffsetDateTime::parse(&format!("{text}Z"), &Rfc3339))
-            .ok()?
-            .to_offset(UtcOffset::UTC);
+            .ok()?;
+        // Not turned to UTC before: the last hours of 9999 west of it are no time there.
         let ms = at.unix_timestamp_nanos().div_euclid(1_000_000);
         i64::try_from(ms).ok().map(Millis)
     }
@@ -141,6 +141,11 @@ mod tests {
         assert_eq!(at, Some(Millis(1_795_253_220_042)));
         let naive = Millis::parse_rfc3339("2026-11-21T09:27:00.042999");
         assert_eq!(naive, Some(Millis(1_795_253_220_042)));
+        // Both panicked: in UTC they are years 10000 and -1.
+        let last = Millis::parse_rfc3339("9999-12-31T23:59:59-23:59").unwrap();
+        assert_eq!(last.rfc3339(), "9999-12-31T23:59:59.999Z");
+        let first = Millis::parse_rfc3339("0000-01-01T00:00:00+23:59").unwrap();
+        assert_eq!(first.rfc3339(), "0000-01-01T00:00:00.000Z");
         assert_eq!(Millis::parse_rfc3339("yesterday"), None);
         assert_eq!(Millis::parse_rfc3339(""), None);
     }

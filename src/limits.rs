@@ -90,7 +90,7 @@ pub const AGENT_STEP_BYTES: u64 = 1 << 20;
 pub const AGENT_HEAD_BYTES: usize = 512;
 /// Messages of one agent call whose usage is told apart.
 pub const AGENT_MESSAGES_COUNT: usize = 20_000;
-/// Id of such a message; of a longer one the beginning is its id.
+/// So much of the id of an agent's message tells it from others.
 pub const AGENT_MESSAGE_ID_BYTES: usize = 128;
 /// Project folders of a log tree that are looked into.
 pub const LOG_PROJECTS_COUNT: usize = 64;

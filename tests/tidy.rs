@@ -111,6 +111,9 @@ const TOP_LEVEL: &[&str] =
 /// What git ignores at the top level.
 const IGNORED: &[&str] = &["target", "Cargo.lock"];
 
+/// What fuzzing leaves, which git ignores too.
+const FUZZED: &[&str] = &["target", "corpus", "artifacts", "coverage"];
+
 struct Source {
     /// Relative to `src/`.
     path: String,
@@ -148,7 +151,11 @@ fn rust_files(folder: &str) -> Vec<Source> {
         text: fs::read_to_string(&path).expect("a source file is readable"),
         path: path.strip_prefix(&base).expect("it is below").to_string_lossy().into_owned(),
     };
-    files_under(&base, &|_| false).into_iter().filter(rust).map(read).collect()
+    files_under(&base, &is_fuzzed).into_iter().filter(rust).map(read).collect()
+}
+
+fn is_fuzzed(path: &Path) -> bool {
+    FUZZED.iter().any(|folder| path.starts_with(root().join("tests/fuzz").join(folder)))
 }
 
 /// The line without comments and, roughly, without the content of string literals.
@@ -403,6 +410,7 @@ fn no_file_names_a_package_registry() {
         let relative = path.strip_prefix(root()).unwrap_or(path);
         let run_time = ["target", ".git", "logs", "automation/agents", "automation/trees"];
         run_time.iter().any(|folder| relative.starts_with(folder))
+            || is_fuzzed(path)
             || path.components().any(|part| {
                 let name = part.as_os_str().to_string_lossy();
                 matches!(&*name, ".venv" | "__pycache__" | "node_modules")

@@ -30,7 +30,7 @@ pub mod process;
 pub mod procfs;
 pub mod profile;
 pub mod project;
-mod project_file;
+pub mod project_file;
 mod query;
 pub mod records;
 mod repository;

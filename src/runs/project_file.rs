@@ -67,6 +67,18 @@ pub(super) fn read(root: &Path, scripts: ScriptsFrom) -> Result<BTreeMap<String,
         ));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    parse(&path, &text, scripts)
+}
+
+/// Reads the file's text; `path` is named in what is wrong with it. Public for the fuzz target.
+///
+/// # Errors
+/// A sentence that names the file, and the line or the key.
+pub fn parse(
+    path: &Path,
+    text: &str,
+    scripts: ScriptsFrom,
+) -> Result<BTreeMap<String, String>, String> {
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
         // Its own display draws the place over several lines.
         let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);

@@ -18,7 +18,9 @@ use crate::limits;
 
 /// Millionths of a dollar in a dollar.
 const MICROS: f64 = 1_000_000.0;
-/// Larger figures are no figures (as `adw_modules/agent.py` has it).
+/// Larger figures are no figures (as `adw_modules/agent.py` has it). Sums stop there too: what a
+/// hostile stream or state file says must not make the sums of a year overflow, which SQLite and
+/// PostgreSQL both answer with an error.
 const TOKENS_MAX: i64 = 1_000_000_000_000;
 const USD_MAX: f64 = 1_000_000.0;
 
@@ -112,7 +114,7 @@ impl Spent {
             output_tokens: count(told.output_tokens),
             cache_read_tokens: count(told.cache_read_tokens),
             cache_creation_tokens: count(told.cache_creation_tokens),
-            usd_micro: micros(told.cost_usd),
+            usd_micro: micros(Some(told.cost_usd).filter(|usd| *usd < USD_MAX).unwrap_or(0.0)),
             estimated_micro: 0,
         }
     }
@@ -217,7 +219,8 @@ enum Dialect {
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     dialect: Dialect,
-    /// Claude's messages by id: each comes in several lines that repeat and raise its figures.
+    /// Claude's messages by id: each comes in several lines that repeat and raise its figures. Of
+    /// an id the beginning counts: a line may have 8 MB, and all of it may be the id.
     messages: BTreeMap<String, Tokens>,
     /// What was told for the whole call, or added up.
     told: Tokens,
@@ -279,8 +282,8 @@ impl Account {
             .messages
             .values()
             .fold(Tokens::default(), |sum, message| sum.zip(*message, i64::saturating_add));
-        let tokens = self.told.zip(seen, i64::max);
-        let estimate = tokens.price_micro(prices);
+        let tokens = self.told.zip(seen, |told, seen| told.max(seen).min(TOKENS_MAX));
+        let estimate = tokens.price_micro(prices).min(micros(USD_MAX));
         // Of a call that goes on the price of what was seen may be beyond what was said.
         let (usd_micro, estimated_micro) = match self.cost_micro {
             Some(cost) => (cost, 0),

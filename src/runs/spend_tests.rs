@@ -126,6 +126,37 @@ fn any_spent() -> impl Strategy<Value = Spent> {
     )
 }
 
+/// Found by fuzzing: sums of such figures overflow in SQL, and then no budget can be looked at.
+#[test]
+fn no_stream_and_no_state_file_tells_more_than_can_be_added_up_for_years() {
+    let most = i64::MAX / 1_000_000;
+    let turn = r#"{"type":"turn.completed","usage":{"input_tokens":999999999999,"output_tokens":999999999999}}"#;
+    let said = spent(&[turn; 50]);
+    let dear = Prices { input: 1e9, output: 1e9 };
+    let estimate = account(&[turn; 50]).spent(true, &dear).usd_micro;
+    let file =
+        Usage { agent_calls: i64::MAX, input_tokens: i64::MAX, cost_usd: 1e12, ..Usage::default() };
+    for figure in [said.input_tokens, said.usd_micro, estimate] {
+        assert!((1..most).contains(&figure), "{figure}");
+    }
+    let none = Spent::default();
+    assert_eq!(none.at_least(&file), none, "such a figure is none");
+    assert_eq!(Spent::of_usage(&Usage { output_tokens: -1, ..file }), none);
+}
+
+/// Found by reading for the fuzz target: each id was kept whole, and a line may have 8 MB.
+#[test]
+fn ids_of_messages_take_no_room() {
+    let line = |id: &str| {
+        format!(r#"{{"type":"assistant","message":{{"id":"{id}","usage":{{"output_tokens":1}}}}}}"#)
+    };
+    let long = "é".repeat(limits::AGENT_MESSAGE_ID_BYTES);
+    let mut account = account(&[&line(&long), &line("b")]);
+    account.take(line(&format!("{long}, and more")).as_bytes());
+    assert_eq!(account.spent(false, &PRICES).output_tokens, 2);
+    assert!(account.messages.keys().all(|id| id.len() <= limits::AGENT_MESSAGE_ID_BYTES));
+}
+
 /// The rows of a run: one for each attempt and day.
 fn sum(rows: &[Spent]) -> Spent {
     rows.iter().fold(Spent::default(), |sum, row| sum.plus(row))

@@ -283,7 +283,8 @@ impl World {
 
     /// The living processes of this world but its daemons: monitors, phases, agents, strays.
     pub fn processes(&self) -> Vec<procs::Proc> {
-        procs::of(&self.root).into_iter().filter(|p| !p.is_daemon()).collect()
+        let all = procs::of(&self.root).into_iter();
+        all.filter(|p| !p.is_daemon() && !p.is_manager()).collect()
     }
 
     /// Waits until no process of this world but its daemons lives.

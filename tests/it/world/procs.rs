@@ -30,8 +30,15 @@ impl Proc {
         self.runs_adwd() && self.argv.get(1).is_some_and(|word| word == "__monitor")
     }
 
+    /// Whether it is a user's service manager, of a machine that a test has booted.
+    pub fn is_manager(&self) -> bool {
+        let program = self.argv.first().map_or("", String::as_str);
+        program == "(sd-pam)" || program.ends_with("/systemd")
+    }
+
+    /// The program under test, or the copy of it that a machine's account can run.
     fn runs_adwd(&self) -> bool {
-        self.argv.first().is_some_and(|program| program == super::ADWD)
+        self.argv.first().is_some_and(|p| p == super::ADWD || p.ends_with("/bin/adwd"))
     }
 }
 
