@@ -195,12 +195,11 @@ impl Tokens {
     fn price_micro(self, prices: &Prices) -> i64 {
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
         let of = |tokens: i64, price: f64| tokens as f64 * price / MICROS;
-        micros(
-            of(self.input, prices.input)
-                + of(self.cache_creation, prices.input * 1.25)
-                + of(self.cache_read, prices.input * 0.1)
-                + of(self.output, prices.output),
-        )
+        let usd = of(self.input, prices.input)
+            + of(self.cache_creation, prices.input * 1.25)
+            + of(self.cache_read, prices.input * 0.1)
+            + of(self.output, prices.output);
+        micros(usd.min(USD_MAX))
     }
 }
 
@@ -283,7 +282,7 @@ impl Account {
             .values()
             .fold(Tokens::default(), |sum, message| sum.zip(*message, i64::saturating_add));
         let tokens = self.told.zip(seen, |told, seen| told.max(seen).min(TOKENS_MAX));
-        let estimate = tokens.price_micro(prices).min(micros(USD_MAX));
+        let estimate = tokens.price_micro(prices);
         // Of a call that goes on the price of what was seen may be beyond what was said.
         let (usd_micro, estimated_micro) = match self.cost_micro {
             Some(cost) => (cost, 0),
