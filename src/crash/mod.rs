@@ -83,6 +83,9 @@ points! {
         PreparedStored "prepared-stored":
             "the worktree's path without the worktree"
             => "it is prepared again, at the stored commit";
+        RunningUnstored "running-unstored":
+            "a run that is starting, its worktree made" => "it is prepared again, which finds it";
+        RunningStored "running-stored": "a run that runs, without an attempt" => "`Begin`";
         AttemptUnbegun "attempt-unbegun": "no attempt" => "`Begin` again";
         AttemptBegun "attempt-begun":
             "an attempt that is starting, without a folder"

@@ -214,6 +214,7 @@ pub async fn begin_running(
     p: &Prepared,
     now: Millis,
 ) -> Result<bool, DbError> {
+    crash::here(Point::RunningUnstored);
     let n = db
         .exec(
             "UPDATE runs SET status = 'running', revision = revision + 1, \
@@ -223,6 +224,7 @@ pub async fn begin_running(
             args![adw_id, &p.base_branch, &p.base_commit, now],
         )
         .await?;
+    crash::here(Point::RunningStored);
     Ok(n == 1)
 }
 

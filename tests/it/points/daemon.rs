@@ -18,8 +18,8 @@ pub(super) const STATEMENTS: &[&[&str]] = &[
         "status-moved.starting",
         "prepared-unstored",
         "prepared-stored",
-        "status-unmoved.running",
-        "status-moved.running",
+        "running-unstored",
+        "running-stored",
     ],
     &[
         "attempt-unbegun",

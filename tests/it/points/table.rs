@@ -21,6 +21,7 @@ const EXCUSED: &[(&str, &str, &str)] = &[
     ("process.rs", "spawn", "its one caller has the point: `command-started`"),
     ("monitor.rs", "spawn", "its one caller has the point: `phase-spawned`"),
     ("cgroup.rs", "kill", "a signal"),
+    ("monitor.rs", "spawn_born_in", "a word through a pipe; around it is `phase-spawned`"),
     ("worktree/mend.rs", "remove_tree", "its callers have points: it is done again"),
     ("sql_keys.rs", "insert_project", "a project is served; one statement"),
     ("sql_keys.rs", "delete_project", "a project is served no more; one statement"),
