@@ -1,6 +1,6 @@
 """Death on demand, for tests of what a crash leaves. Inert without ADW_TEST_CRASH, which no daemon in use sets.
 
-The points stand in one table, `src/crash.rs`; how they are armed is told in `src/crash/switch.rs`.
+The points stand in one table, `src/crash/mod.rs`; how they are armed is told in `src/crash/switch.rs`.
 """
 
 import os
