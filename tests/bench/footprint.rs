@@ -56,7 +56,7 @@ impl Shop {
         let uv = shop.0.path().join("uv");
         std::fs::write(&uv, UV).unwrap();
         std::fs::set_permissions(&uv, std::fs::Permissions::from_mode(0o755)).unwrap();
-        shop.git(&["init", "-q", "--bare", "shop.git"]);
+        shop.git(&["init", "-q", "--bare", "-b", "main", "shop.git"]);
         shop.git(&["init", "-q", "-b", "main", "shop"]);
         std::fs::write(shop.root().join("README.md"), "# A repository\n").unwrap();
         shop.git(&["-C", "shop", "add", "--all"]);
