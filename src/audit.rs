@@ -55,9 +55,14 @@ pub struct AuditDeps {
 /// Why a call is not on record.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AuditError {
-    /// The database does not take it. Its own words; they name the statement.
-    #[error("the call cannot be put on record: {0}")]
-    Db(String),
+    /// The database does not take it.
+    #[error("the call cannot be put on record: {said}")]
+    Db {
+        /// Its own words.
+        said: String,
+        /// The same for callers, where more than the log can help ([`DbError::why`]).
+        why: Option<&'static str>,
+    },
     /// The daemon is ending.
     #[error("the daemon is stopping")]
     Stopping,

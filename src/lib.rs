@@ -5,10 +5,12 @@
 // L0: words, bounds and the kernel's facts.
 pub mod changes;
 pub mod clock;
+pub mod crash;
 pub mod cron;
 pub mod ids;
 pub mod limits;
 pub mod lock;
+pub mod plain;
 // L1: the outside world's settings, log and database.
 pub mod automation;
 pub mod config;

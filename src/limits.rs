@@ -1,7 +1,11 @@
 //! Every bound in the program: queues, lines, files, pages and waits.
 //!
-//! One file, so that "what happens when there is too much of it" has one place to be answered.
+//! One place, so that "what happens when there is too much of it" has one place to be answered.
 //! The unit is the last word of the name: `_ms`, `_bytes`, `_chars`, `_count`.
+
+mod told;
+
+pub use told::*;
 
 // Hints.
 
@@ -70,6 +74,12 @@ pub const LOG_SECRET_MIN_CHARS: usize = 8;
 pub const MARKER_BYTES: usize = 4 * 1024;
 /// A state file (`spec/adw.md` §1).
 pub const STATE_FILE_BYTES: u64 = 1 << 20;
+/// A name that a state file tells (branch, path, URL): a longer one is none.
+pub const STATE_NAME_BYTES: usize = 4 * 1024;
+/// Prose that a state file tells (title, summary, error): the rest is cut off.
+pub const STATE_PROSE_CHARS: usize = 8_000;
+/// A record of an attempt's folder.
+pub const RECORD_BYTES: u64 = 1 << 20;
 /// Files looked at to tell whether a run still moves.
 pub const ACTIVITY_FILES_COUNT: usize = 4_000;
 /// One line of an agent's stream; a longer one tells nothing of what was spent.
@@ -88,14 +98,19 @@ pub const LOG_PROJECTS_COUNT: usize = 64;
 pub const PHASE_LOG_BYTES: u64 = 256 << 20;
 /// Lines of a failed phase's log that its failure carries.
 pub const FAILURE_TAIL_COUNT: usize = 20;
+/// By how much the start of an attempt must lie ahead of what the clock says of it before the clock
+/// counts as set back: more than a start takes and than an adjustment in small steps.
+pub const CLOCK_SET_BACK_MS: i64 = 2_000;
 /// How often an attended phase is looked at without a hint.
 pub const ATTEND_POLL_MS: u64 = 2_000;
-/// How often the supervisor scans without a hint.
+/// How often the supervisor scans without a hint while runs are active.
 pub const SCAN_MS: u64 = 5_000;
+/// The same while none is: each look of an idle daemon wakes a processor that may sleep.
+pub const SCAN_IDLE_MS: u64 = 15_000;
 /// How often ended runs' worktrees are looked at.
 pub const SWEEP_MS: u64 = 15_000;
 /// How often runs that somebody started by hand are looked for.
-pub const EXTERNAL_MS: u64 = 2_000;
+pub const EXTERNAL_MS: u64 = 3_000;
 /// Longest time between two signs of life of a wait.
 pub const WAIT_HEARTBEAT_MS: u64 = 5_000;
 /// Pause after a failed step of a driver, before it looks again.
@@ -105,6 +120,14 @@ pub const DRIVER_BACKOFF_MS: u64 = 1_000;
 pub const ADMISSION_GRACE_MS: u64 = 400;
 /// A git or uv command of the preflight.
 pub const PREFLIGHT_COMMAND_MS: u64 = 60_000;
+/// How long an answer of uv or git may stand for the next run's, while no file under it changes.
+pub const KNOWN_MS: u64 = 60_000;
+/// A file whose last change is younger may change again without a new time, s.
+pub const KNOWN_SETTLED_S: i64 = 2;
+/// Answers that are kept.
+pub const KNOWN_COUNT: usize = 1_024;
+/// References and their folders that are looked at; where there are more, git is asked each time.
+pub const KNOWN_REFS_COUNT: usize = 512;
 /// Output kept of such a command.
 pub const COMMAND_OUTPUT_BYTES: usize = 1 << 20;
 /// Foreign runs of a project that one round reads; those that ended long ago are not read again.
@@ -123,6 +146,8 @@ pub const GIT_COMMAND_MS: u64 = 120_000;
 pub const GIT_CHECKOUT_MS: u64 = 900_000;
 /// How long the lock round a repository's worktrees is waited for.
 pub const GIT_LOCK_WAIT_MS: u64 = 300_000;
+/// Folders in one another below `refs/heads` that are looked into.
+pub const GIT_REF_DEPTH_COUNT: usize = 8;
 /// How long a git that a killed daemon left behind may hold that lock while others wait for it.
 pub const GIT_ORPHAN_MS: u64 = 60_000;
 /// Remotes that are asked whether they have a commit.
@@ -175,6 +200,8 @@ pub const WATCH_POLL_MS: u64 = 1_000;
 pub const MONITOR_LOCK_MS: u64 = 2_000;
 /// How long a monitor may take to begin.
 pub const MONITOR_BEGIN_MS: u64 = 15_000;
+/// Launches of a monitor that somebody kills before it has begun.
+pub const MONITOR_LAUNCHES_COUNT: u32 = 3;
 /// How long after the end of its ladder a monitor that was asked to stop counts as stuck.
 pub const MONITOR_STUCK_MS: u64 = 5_000;
 /// How often a monitor looks for stop requests and limits.
@@ -368,9 +395,11 @@ pub const HTTP_HEADERS_COUNT: usize = 100;
 pub const HTTP_HEAD_BYTES: usize = 32 * 1024;
 /// What is read from one connection ahead of its being used.
 pub const HTTP_BUFFER_BYTES: usize = 64 * 1024;
-/// From the first byte of a request (of a connection's first one, from its beginning) to the end of
-/// its headers.
+/// From the first byte of a request to the end of its headers.
 pub const HTTP_HEAD_MS: u64 = 10_000;
+/// From a connection's beginning to its first byte: on a busy machine a client connects long before
+/// it speaks, and then its call would fail. Who says nothing makes room first and so costs nobody.
+pub const HTTP_SILENT_MS: u64 = 30_000;
 /// When all places are taken, a connection that came so lately is not yet blamed for having sent no
 /// head: one that rests between two requests makes room first.
 pub const HTTP_HEAD_GRACE_MS: u64 = 1_000;
@@ -508,89 +537,3 @@ pub const AUDIT_WORD_CHARS: usize = 128;
 pub const AUDIT_PAGE_COUNT: u32 = 500;
 /// Records on a page where nothing is said.
 pub const AUDIT_PAGE_DEFAULT_COUNT: u32 = 50;
-// What is told to those who watch the daemon.
-
-/// Names of phases that metrics tell apart; further ones count together.
-pub const METRICS_LABELS_COUNT: usize = 64;
-/// A scrape that comes sooner after another one gets the same facts.
-pub const METRICS_CACHE_MS: u64 = 1_000;
-/// How long the database is waited for at a scrape or a look at readiness.
-pub const OBSERVE_DB_MS: u64 = 3_000;
-/// How long an examination of the machine is good for.
-pub const HEALTH_CACHE_MS: u64 = 30_000;
-/// How long one program may take that is asked for its version.
-pub const HEALTH_PROGRAM_MS: u64 = 10_000;
-/// How long the script may take that is run through uv.
-pub const HEALTH_SCRIPT_MS: u64 = 30_000;
-/// The supervisor must beat at least this often, or systemd's watchdog is left to bark.
-pub const BEAT_LIMIT_MS: u64 = 45_000;
-/// Ended runs that are sent to the collector in one go.
-pub const TRACES_PAGE_COUNT: i64 = 50;
-/// A run that ended longer ago is not sent any more.
-pub const TRACES_BACKLOG_MS: i64 = 7 * 24 * 3_600_000;
-/// How often ended runs are looked for where no hint comes.
-pub const TRACES_LOOK_MS: u64 = 30_000;
-/// How long the collector is waited for.
-pub const TRACES_SEND_MS: u64 = 10_000;
-/// First and longest pause after the collector could not be reached.
-pub const TRACES_BACKOFF_MS: u64 = 1_000;
-/// See [`TRACES_BACKOFF_MS`].
-pub const TRACES_BACKOFF_MAX_MS: u64 = 300_000;
-/// What is read of the collector's answer.
-pub const TRACES_ANSWER_MAX_BYTES: usize = 64 * 1024;
-// Outside.
-
-/// A delivery's body. GitHub sends up to 25 MiB; those of issues and comments are far smaller.
-pub const OUTSIDE_BODY_MAX_BYTES: usize = 1 << 20;
-/// How long a delivery's body may take to come.
-pub const OUTSIDE_BODY_MS: u64 = 8_000;
-/// The log tells of one refused webhook in this time.
-pub const OUTSIDE_REFUSAL_LOG_MS: i64 = 1_000;
-/// How long the answer to a delivery may take; GitHub waits 10 s.
-pub const OUTSIDE_ANSWER_MS: u64 = 8_000;
-/// How long a delivery is remembered, and how long one who was told is.
-pub const OUTSIDE_KEEP_MS: i64 = 30 * 24 * 3_600_000;
-/// How often what is older is forgotten.
-pub const OUTSIDE_PRUNE_MS: u64 = 3_600_000;
-/// Characters of a secret, at least.
-pub const OUTSIDE_SECRET_MIN_CHARS: usize = 16;
-/// A file that holds a secret.
-pub const OUTSIDE_SECRET_FILE_MAX_BYTES: u64 = 4_096;
-/// Tables of one kind in the configuration.
-pub const OUTSIDE_TABLES_COUNT: usize = 64;
-/// Issues of one schedule.
-pub const OUTSIDE_SCHEDULE_ISSUES_COUNT: usize = 50;
-/// An address that is told.
-pub const OUTSIDE_URL_MAX_CHARS: usize = 2_000;
-/// How late a schedule still counts as in time: a restart, a busy machine.
-pub const SCHEDULE_LATE_MS: i64 = 10 * 60_000;
-/// How far what was last handled may lie ahead of the clock before the clock is believed instead.
-pub const SCHEDULE_AHEAD_MS: i64 = 26 * 3_600_000;
-/// The clock is looked at this often, whatever it said before: it may have been set.
-pub const SCHEDULE_LOOK_MS: u64 = 20_000;
-/// How often is looked for ends of runs that nobody was told of, where no change hints at it.
-pub const HOOK_LOOK_MS: u64 = 5_000;
-/// How far back is looked for them; shorter than [`OUTSIDE_KEEP_MS`], or they would be told again.
-pub const HOOK_LOOK_BACK_MS: i64 = 7 * 24 * 3_600_000;
-/// After a change of a run, how long further ones are waited for before ends are looked for.
-pub const HOOK_GATHER_MS: u64 = 250;
-/// Ends of runs taken in at once, and notices sent in a row.
-pub const HOOK_BATCH_COUNT: i64 = 50;
-/// One attempt to tell: connection, request and answer.
-pub const HOOK_ATTEMPT_MS: u64 = 15_000;
-/// Attempts to tell, in all.
-pub const HOOK_ATTEMPTS_COUNT: i64 = 12;
-/// Pause after the first attempt; it triples with each further one.
-pub const HOOK_PAUSE_MS: i64 = 5_000;
-/// The longest pause.
-pub const HOOK_PAUSE_MAX_MS: i64 = 6 * 3_600_000;
-/// The longest pause that a receiver can ask for with `Retry-After`.
-pub const HOOK_RETRY_AFTER_MAX_MS: i64 = 24 * 3_600_000;
-/// What is read of a receiver's answer, to show it.
-pub const HOOK_ANSWER_MAX_BYTES: usize = 2_048;
-/// The body of a notice; of a larger one the log's last lines are left out.
-pub const HOOK_BODY_MAX_BYTES: usize = 256 * 1024;
-/// One text in a chat message.
-pub const HOOK_TEXT_MAX_CHARS: usize = 300;
-/// Notices in one listing.
-pub const HOOK_LIST_COUNT: i64 = 200;

@@ -147,11 +147,11 @@ fn open(path: &Path) -> Result<File, LockError> {
 
 /// Asks whether somebody holds an exclusive lock on `path`, without making the file.
 ///
-/// An absent file is not locked. The probe takes a shared lock and gives it back at once. It
-/// returns at once; a caller in the same process that holds the lock through another open counts
-/// as somebody.
+/// An absent file is not locked; what is no plain file is an error ([`crate::plain`]). The probe
+/// takes a shared lock and gives it back at once. It returns at once; a caller in the same process
+/// that holds the lock through another open counts as somebody.
 pub fn is_locked(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
+    let file = match crate::plain::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),

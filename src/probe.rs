@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 
+use crate::runs::git::MIN_VERSION as MIN_GIT;
 use crate::{tool, uv};
 
-const MIN_GIT: (u32, u32) = (2, 39);
 const DISK_WARN_BYTES: u64 = 2 << 30;
 const DISK_FAIL_BYTES: u64 = 200 << 20;
 const MIN_WATCHES_COUNT: u64 = 8_192;

@@ -193,8 +193,14 @@ impl Drop for Watched {
     }
 }
 
+/// Links are not followed: an agent's link to `/` would have the whole machine walked through and
+/// watched.
+fn config() -> Config {
+    Config::default().with_follow_symlinks(false)
+}
+
 fn poll_backend(shared: &Arc<Shared>) -> Backend {
-    let config = Config::default()
+    let config = config()
         .with_poll_interval(Duration::from_millis(limits::WATCH_POLL_MS))
         .with_compare_contents(false);
     let to = Arc::clone(shared);
@@ -217,7 +223,7 @@ impl Watcher {
         let to = Arc::clone(&shared);
         let backend = match mode {
             Mode::Poll => poll_backend(&shared),
-            Mode::Auto => match notify::recommended_watcher(move |event| to.mark(event)) {
+            Mode::Auto => match RecommendedWatcher::new(move |event| to.mark(event), config()) {
                 Ok(watcher) => Backend::Inotify(watcher),
                 Err(e) => {
                     tracing::warn!("inotify cannot be had, polling instead: {e}");

@@ -12,7 +12,7 @@ const FUNCTION_MAX_LINES: usize = 70;
 
 /// The top-level modules by layer. A module may name those of lower layers only.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "cron", "ids", "limits", "lock", "changes"],
+    &["clock", "crash", "cron", "ids", "limits", "lock", "changes", "plain"],
     &["config", "db", "telemetry", "metrics", "tls", "automation", "uv", "out", "watch"],
     &["auth", "audit", "quota"],
     &["runs", "steps", "writing"],
@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
 /// Siblings that may name each other: the words of the bottom layer build on one another, the log
 /// and the configuration share the masking of secrets, and the top is one program in several files.
 const SIBLINGS: &[(&str, &[&str])] = &[
-    ("lock", &["limits"]),
+    ("lock", &["limits", "plain"]),
     ("cron", &["clock"]),
     ("changes", &["ids", "limits"]),
     ("ids", &["clock", "limits"]),
@@ -46,6 +46,7 @@ const PURE: &[&str] = &[
     "auth/throttle.rs",
     "auth/view.rs",
     "audit/params.rs",
+    "crash/mod.rs",
     "cron.rs",
     "outside/github.rs",
     "outside/due.rs",

@@ -177,14 +177,14 @@ impl Writer {
         let again = Instant::now() + Duration::from_millis(AUDIT_AGAIN_MS);
         self.due = (!self.ends.is_empty()).then_some(again);
         let alone = !failed.unsure && !failed.error.is_transient() && admits.len() + count > 1;
+        let told = |error: &DbError| AuditError::Db { said: error.to_string(), why: error.why() };
         for admit in admits {
             let outcome = if alone {
                 let one = self.together(std::slice::from_ref(&admit), &[]).await;
-                one.map_err(|failed| failed.error.to_string()).map(|mut one| one.pop())
+                one.map_err(|failed| told(&failed.error)).map(|mut one| one.pop())
             } else {
-                Err(failed.error.to_string())
+                Err(told(&failed.error))
             };
-            let outcome = outcome.map_err(AuditError::Db);
             let _ = admit.reply.send(outcome.and_then(|one| one.ok_or(AuditError::Stopping)));
         }
         false

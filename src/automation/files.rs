@@ -11,6 +11,7 @@ embedded! {
     "adws/adw_modules/checks.py",
     "adws/adw_modules/classify.py",
     "adws/adw_modules/config.py",
+    "adws/adw_modules/crash.py",
     "adws/adw_modules/entry.py",
     "adws/adw_modules/errors.py",
     "adws/adw_modules/forge.py",

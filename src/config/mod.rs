@@ -25,6 +25,10 @@ use value::{Base, Input};
 /// helper processes.
 const INTERNAL_ENV_PREFIXES: [&str; 2] = ["ADWD_TEST_", "ADWD_INTERNAL_"];
 
+/// Variables that clients read, as the README has them: who keeps a key in the environment has it
+/// there when `adwd` itself is called too.
+const CLIENT_ENV: [&str; 2] = ["ADWD_KEY", "ADWD_URL"];
+
 /// The environment variable that names the configuration file.
 const CONFIG_ENV: &str = "ADWD_CONFIG";
 
@@ -277,8 +281,9 @@ fn config_file(
 fn refuse_unknown_env(env: &BTreeMap<String, String>) -> Result<(), ConfigError> {
     let known = || KEYS.iter().flat_map(|key| key.env.iter().copied()).chain([CONFIG_ENV]);
     for name in env.keys().filter(|name| name.starts_with("ADWD_")) {
-        let internal = INTERNAL_ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        if !internal && !known().any(|known| known == name) {
+        let other = INTERNAL_ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            || CLIENT_ENV.contains(&name.as_str());
+        if !other && !known().any(|known| known == name) {
             let nearest = error::nearest(name, known());
             return Err(ConfigError::UnknownEnv { name: name.clone(), nearest });
         }

@@ -119,6 +119,8 @@ fn an_unknown_variable_is_refused_and_internal_ones_are_not() {
     let error = World::new("").env("ADWD_STATEDIR", "/x").error();
     assert!(error.contains("did you mean ADWD_STATE_DIR?"), "{error}");
     World::new("").env("ADWD_TEST_X", "1").env("ADWD_INTERNAL_Y", "1").load().unwrap();
+    // Of clients, in the same environment.
+    World::new("").env("ADWD_KEY", "adwd_team_x").env("ADWD_URL", "http://x").load().unwrap();
     let config = World::new("").env("ADWD_LOG", "debug").config();
     assert_eq!(config.logs.level, "debug");
 }

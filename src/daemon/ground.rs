@@ -16,7 +16,7 @@ use crate::automation;
 use crate::changes::Changes;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::db::Db;
+use crate::db::{Db, redact_url};
 use crate::ids::OsRng;
 use crate::limits::AUDIT_KEEP_COUNT;
 use crate::metrics::Metrics;
@@ -50,7 +50,9 @@ impl Ground {
         status("opening the database");
         let metrics = Metrics::default();
         let db = Db::open(&config.paths.database_url).await?.measured(metrics.statements());
-        db.migrate(&SystemClock).await?;
+        let place =
+            || format!("cannot use the database {}", redact_url(&config.paths.database_url));
+        db.migrate(&SystemClock).await.with_context(place)?;
         Ok(Ground {
             access: open_access(config, &db).await?,
             automation: automation::materialise(state_dir)?,

@@ -95,6 +95,7 @@ impl Endpoints {
                 allowed_origins: config.http.allowed_origins.clone(),
                 any_host: names.is_empty(),
                 allowed_hosts: names,
+                legacy_sessions: false,
             };
             let guard = web::Guard::new(deps.access.clone(), config.serve.behind_proxy);
             let metrics = deps.metrics.clone();

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Sqlite, SqlitePool};
+use sqlx::{ConnectOptions, Connection as _, Sqlite, SqlitePool};
 
 use super::Db;
 use super::error::{DbError, from_sqlx};
+use super::file::File;
 use crate::limits::{
     DB_ACQUIRE_TIMEOUT_MS, DB_BUSY_TIMEOUT_MS, DB_IDLE_TIMEOUT_MS, DB_IDLE_TRANSACTION_MS,
     DB_OPEN_TIMEOUT_MS, DB_POSTGRES_CONNECTIONS_COUNT, DB_SQLITE_READERS_COUNT,
@@ -96,7 +97,12 @@ async fn open_sqlite(url: &str, path: &str) -> Result<Db, DbError> {
     let relaxed = Arc::new(AtomicBool::new(false));
     let write = connect_writer(url, writer, &relaxed).await?;
     let read = sqlite_pool(DB_SQLITE_READERS_COUNT).connect_lazy_with(reader);
-    Ok(Db::Sqlite { read, write, relaxed, meter: Statements::default() })
+    let opened = File::opened(file).map_err(|source| DbError::Open {
+        url: url.to_owned(),
+        hint: "its file cannot be looked at".to_owned(),
+        source: source.into(),
+    })?;
+    Ok(Db::Sqlite { read, write, relaxed, file: Arc::new(opened), meter: Statements::default() })
 }
 
 /// Connects, again and again for a while when another process is just switching the new file to
@@ -130,6 +136,15 @@ fn strict_when_given_back(
     pool.after_release(move |connection, _| {
         let was_relaxed = relaxed.swap(false, Ordering::SeqCst);
         Box::pin(async move {
+            if connection.is_in_transaction() {
+                // A rollback is on its way, or there was nothing left to roll back: on a full or
+                // failing disk SQLite does that by itself, and the driver then counts an open
+                // transaction for ever and begins no other. Such a connection is of no more use.
+                connection.ping().await?;
+                if connection.is_in_transaction() {
+                    return Ok(false);
+                }
+            }
             if was_relaxed {
                 // An error closes the connection; a new one is strict from the start.
                 sqlx::raw_sql("PRAGMA synchronous = FULL").execute(connection).await?;

@@ -173,6 +173,16 @@ impl DbError {
         }
     }
 
+    /// Why it failed and what to check, for callers: no statement, no table, nothing of the driver.
+    /// `None` where only the log can help.
+    pub fn why(&self) -> Option<&'static str> {
+        match self {
+            DbError::Busy { .. } => Some("it is busy with another writer"),
+            DbError::Unavailable { hint, .. } => Some(hint),
+            _ => None,
+        }
+    }
+
     /// The kind in one word, for whoever counts errors.
     pub(super) fn kind(&self) -> &'static str {
         match self {
@@ -244,6 +254,13 @@ mod sqlite_code {
 
 const TLS_HINT: &str = "the encrypted connection failed: check sslmode and certificates";
 
+/// Whether the machine, or a limit of this process, had nothing left to give.
+fn is_short(error: &std::io::Error) -> bool {
+    use nix::errno::Errno;
+    let short = [Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM];
+    error.raw_os_error().is_some_and(|code| short.contains(&Errno::from_raw(code)))
+}
+
 /// Maps the driver's error.
 pub(super) fn from_sqlx(operation: String, source: sqlx::Error) -> DbError {
     use sqlx::Error as E;
@@ -260,6 +277,9 @@ pub(super) fn from_sqlx(operation: String, source: sqlx::Error) -> DbError {
         }
         // How a certificate that cannot be believed comes up through the handshake.
         E::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => TLS_HINT,
+        E::Io(e) if is_short(e) => {
+            "the machine has no file, thread or process left for it: raise the limits"
+        }
         E::Io(_) => "the connection broke: is the server running and reachable?",
         E::Tls(_) => TLS_HINT,
         E::PoolTimedOut => "no connection became free in time: it is overloaded or unreachable",

@@ -41,6 +41,7 @@ pub const ALL: &[Migration] = &[
     migration!(7, "budget", "0007_budget.sql"),
     migration!(8, "outside", "0008_outside.sql"),
     migration!(9, "traces", "0009_traces.sql"),
+    migration!(10, "counts", "0010_counts.sql"),
 ];
 
 #[cfg(test)]
@@ -62,6 +63,7 @@ mod tests {
         (7, "7dd8ddd286cdffbe6d7589cac4e1cd7eb51424ff1f933180cd61af50fa5fd37a", ""),
         (8, "f9c32819ce1c1ecbf3f0cfc838cec82663c2dda73d4d6adb57cc9add00d20074", ""),
         (9, "6651cf48bac1bbb25ff6abeb55ad3f1b0b466959419e003d80dd46874b59b7b0", ""),
+        (10, "ca1dd96295b9828ec7c8f175e525b38f8b26bef74bfcb9d6006309b3d672e325", ""),
     ];
 
     #[test]

@@ -16,6 +16,7 @@ mod error;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod fault;
+mod file;
 mod migrate;
 pub mod migrations;
 mod row;
@@ -80,6 +81,8 @@ pub enum Db {
         /// Whether a transaction that does not wait for the disk has used the write connection
         /// since it was last given back; see [`Db::begin_relaxed`].
         relaxed: Arc<AtomicBool>,
+        /// What was opened.
+        file: Arc<file::File>,
         /// Where statements are counted.
         meter: Statements,
     },
@@ -142,7 +145,10 @@ impl Db {
     /// All rows of a query. Reads only: on SQLite the connection refuses to write.
     pub async fn all<R: Row>(&self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<R>, DbError> {
         match self {
-            Db::Sqlite { read, meter, .. } => run::sqlite_all(read, meter, sql, args).await,
+            Db::Sqlite { read, meter, file, .. } => {
+                file.check(|| error::describe(sql))?;
+                run::sqlite_all(read, meter, sql, args).await
+            }
             Db::Postgres { pool, meter } => run::postgres_all(pool, meter, sql, args).await,
         }
     }
@@ -154,7 +160,10 @@ impl Db {
         args: Vec<Arg>,
     ) -> Result<Option<R>, DbError> {
         match self {
-            Db::Sqlite { read, meter, .. } => run::sqlite_optional(read, meter, sql, args).await,
+            Db::Sqlite { read, meter, file, .. } => {
+                file.check(|| error::describe(sql))?;
+                run::sqlite_optional(read, meter, sql, args).await
+            }
             Db::Postgres { pool, meter } => run::postgres_optional(pool, meter, sql, args).await,
         }
     }
@@ -169,7 +178,10 @@ impl Db {
     /// Runs one statement in a transaction of its own, durably; answers the rows it touched.
     pub async fn exec(&self, sql: &'static str, args: Vec<Arg>) -> Result<u64, DbError> {
         match self {
-            Db::Sqlite { write, meter, .. } => run::sqlite_exec(write, meter, sql, args).await,
+            Db::Sqlite { write, meter, file, .. } => {
+                file.check(|| error::describe(sql))?;
+                run::sqlite_exec(write, meter, sql, args).await
+            }
             Db::Postgres { pool, meter } => run::postgres_exec(pool, meter, sql, args).await,
         }
     }

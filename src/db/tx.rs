@@ -39,6 +39,9 @@ pub(super) enum Durability {
 
 pub(super) async fn begin(db: &Db, durability: Durability) -> Result<Tx, DbError> {
     cut_here(|| "begin a transaction".to_owned())?;
+    if let Db::Sqlite { file, .. } = db {
+        file.check(|| "begin a transaction".to_owned())?;
+    }
     let meter = db.meter().clone();
     let begun = async {
         match db {

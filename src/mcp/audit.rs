@@ -3,7 +3,7 @@
 use rmcp::model::CallToolRequestParams;
 
 use super::args::{Args, Kind, may};
-use super::error::ToolError;
+use super::error::{DATABASE_HINT, ToolError, database_failed};
 use super::schema;
 use super::server::AdwServer;
 use super::tools::{Answer, Effect, Family, ToolDef, answer};
@@ -63,11 +63,8 @@ pub async fn call(server: &AdwServer, def: &ToolDef, request: &CallToolRequestPa
     };
     let page = audit.list(&filter).await.map_err(|error| {
         tracing::error!(error = %chain(&error), "the record of calls cannot be read");
-        ToolError::new(
-            "database",
-            "the record of calls cannot be read: the daemon's database failed",
-            "ask again; if it stays, read the daemon's log or run `adwd doctor`",
-        )
+        let message = database_failed(&error, "the record of calls cannot be read");
+        ToolError::new("database", message, DATABASE_HINT)
     })?;
     answer(&page)
 }

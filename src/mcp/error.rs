@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::args::clip;
 use super::bounds::URI_MAX_BYTES;
+use crate::db::DbError;
 use crate::runs::RunsError;
 use crate::telemetry::chain;
 
@@ -79,10 +80,7 @@ impl From<RunsError> for ToolError {
             tracing::error!(error = %chain(&error), "a request failed inside the daemon");
         }
         let (message, hint) = match &error {
-            RunsError::Db(_) => (
-                "the daemon's database failed; what was asked may not have happened".to_owned(),
-                Some("ask again; if it stays, read the daemon's log or run `adwd doctor`"),
-            ),
+            RunsError::Db(why) => (database_failed(why, UNSURE), Some(DATABASE_HINT)),
             RunsError::Io { .. } => (error.to_string(), Some("run `adwd doctor`")),
             RunsError::Budget { remedy, .. } => (error.to_string(), Some(remedy.as_str())),
             other => (other.to_string(), hint(other)),
@@ -93,6 +91,21 @@ impl From<RunsError> for ToolError {
             hint: hint.map(str::to_owned),
             retry_after_ms: None,
         }
+    }
+}
+
+/// What is to be thought of a call of which the database failed.
+pub const UNSURE: &str = "what was asked may not have happened";
+/// What to do then.
+pub const DATABASE_HINT: &str =
+    "ask again; if it stays, read the daemon's log or run `adwd doctor`";
+
+/// That the database failed, why where that is known, and what became of the call.
+#[must_use]
+pub fn database_failed(error: &DbError, outcome: &str) -> String {
+    match error.why() {
+        Some(why) => format!("the daemon's database failed ({why}); {outcome}"),
+        None => format!("the daemon's database failed; {outcome}"),
     }
 }
 

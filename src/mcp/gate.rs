@@ -21,7 +21,7 @@ use rmcp::{ErrorData, RoleServer};
 use serde_json::{Value, json};
 
 use super::caller::request_id;
-use super::error::ToolError;
+use super::error::{DATABASE_HINT, ToolError};
 use super::tools::{Effect, Family, ToolDef};
 use crate::audit::{self, Audit, AuditError, Call, End, Open, RATE_LIMITED, Status};
 use crate::auth::{Principal, Transport};
@@ -120,6 +120,14 @@ impl Gate {
         standing(admitted.verdict, cost)
     }
 
+    /// Whether a call is let through whatever there is, and only put on record: a read by somebody
+    /// without a limit, but not of the record itself, in which it is to be found.
+    #[must_use]
+    pub fn only_records(&self, principal: &Principal, call: Asked<'_>) -> bool {
+        let limited = self.0.as_deref().and_then(|inner| inner.charge(principal, call.cost));
+        limited.is_none() && call.cost == Cost::Read && call.of_run
+    }
+
     /// Lets a call through that is to be on record: of a tool, or of what changes a run as one.
     ///
     /// # Errors
@@ -139,7 +147,7 @@ impl Gate {
         let admitted = match inner.audit.admit(Some(call.record(principal, context)), charge).await
         {
             Ok(admitted) => admitted,
-            Err(AuditError::Db(why)) if unlimited_read => {
+            Err(AuditError::Db { said: why, .. }) if unlimited_read => {
                 tracing::warn!(why, "a read is answered that is not on record");
                 return Ok(Pass { open: None, cost });
             }
@@ -333,13 +341,11 @@ impl Barred {
             Barred::Record(AuditError::Stopping) => {
                 ToolError::new("stopping", "the daemon is stopping", "ask again in a few seconds")
             }
-            Barred::Record(AuditError::Db(why)) => {
-                tracing::error!(why, "a request is refused: it cannot be put on record");
-                ToolError::new(
-                    "database",
-                    "the call cannot be put on record, so nothing was done",
-                    "ask again; if it stays, read the daemon's log or run `adwd doctor`",
-                )
+            Barred::Record(AuditError::Db { said, why }) => {
+                tracing::error!(said, "a request is refused: it cannot be put on record");
+                let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+                let message = format!("the call cannot be put on record{why}, so nothing was done");
+                ToolError::new("database", message, DATABASE_HINT)
             }
         }
     }

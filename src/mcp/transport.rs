@@ -22,6 +22,8 @@ use rmcp::model::{
 };
 use rmcp::service::{NotificationContext, RequestContext, Service, ServiceExt};
 use rmcp::transport::async_rw::AsyncRwTransport;
+use rmcp::transport::streamable_http_server::session::SessionManager;
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -73,6 +75,9 @@ pub struct HttpConfig {
     pub allowed_hosts: Vec<String>,
     /// Whether every name is one.
     pub any_host: bool,
+    /// Whether clients of before 2026-07-28 get sessions, in which a server may ask its client. The
+    /// daemon never gives any; what the conformance suite asks of that revision needs them.
+    pub legacy_sessions: bool,
 }
 
 /// The endpoint as a router; must be called inside the runtime. Requests must carry the
@@ -119,7 +124,20 @@ pub fn http_router_of<H: ServerHandler>(
         .with_allowed_origins(origins)
         .with_max_request_body_bytes(BODY_MAX_BYTES)
         .with_cancellation_token(hard);
-    let sessions = Arc::new(NeverSessionManager::default());
+    if !cfg.legacy_sessions {
+        return routed(handler, NeverSessionManager::default(), config);
+    }
+    let mut sessions = LocalSessionManager::default();
+    sessions.session_config.sse_retry = None;
+    routed(handler, sessions, config.with_legacy_session_mode(true))
+}
+
+fn routed<H: ServerHandler>(
+    handler: impl Fn(&Principal, Hello) -> H + Clone + Send + Sync + 'static,
+    sessions: impl SessionManager,
+    config: StreamableHttpServerConfig,
+) -> Router {
+    let sessions = Arc::new(sessions);
     let endpoint = move |request: Request| {
         let (handler, sessions, config) = (handler.clone(), sessions.clone(), config.clone());
         async move {

@@ -1,15 +1,7 @@
 //! Keeping account of a run: reads what its agents' streams say, stores it, and holds it against the
 //! budgets.
 //!
-//! What `kill -9` of the daemon leaves at each point, and what the next look makes of it:
-//!
-//! | killed | left | the next look |
-//! |---|---|---|
-//! | before what was seen is stored | streams | they are read again, from their beginnings |
-//! | after that, before the budget is looked at | a row | the sum is over the limit: the same stop |
-//! | after the stop is stored, before anything is signalled | `runs.budget_stop` | the attempt is attended with `stop` |
-//! | after `stop.json` | the monitor's ladder | as after a cancel |
-//! | after the attempt ended | its verdict | the run ends `failed`, by `budget_stop` |
+//! What `kill -9` of the daemon leaves at each point is tabled in [`crate::crash`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -30,6 +22,7 @@ use crate::clock::Millis;
 use crate::config::ProjectConfig;
 use crate::limits;
 use crate::metrics;
+use crate::plain;
 
 /// One stream, as far as it was read.
 #[derive(Debug, Default)]
@@ -51,7 +44,7 @@ struct Stream {
 impl Stream {
     /// Reads a step of what is new; whether there may be more.
     fn step(&mut self, path: &Path, prices: &Prices) -> bool {
-        let Ok(mut file) = File::open(path) else { return false };
+        let Ok(mut file) = plain::open(path) else { return false };
         if self.is_begun_anew(&mut file) {
             // Scripts of the world write each try of a call into one file: the one before was paid
             // for all the same.
@@ -123,12 +116,12 @@ impl Meter {
         &mut self,
         ctx: &Ctx,
         project: &Project,
-        attempt: &AttemptRow,
+        (attempt, since): (&AttemptRow, Millis),
         ended: bool,
     ) -> Spent {
         let mut paths = vec![];
         let mut left = limits::ACTIVITY_FILES_COUNT;
-        let since = u64::try_from(attempt.started_at).unwrap_or(0);
+        let since = u64::try_from(since.0).unwrap_or(0);
         let since = std::time::UNIX_EPOCH + std::time::Duration::from_millis(since);
         for root in facts::stream_roots(ctx, project, &attempt.adw_id) {
             facts::walk(&root, 4, &mut left, &mut |path, meta| {
@@ -160,7 +153,8 @@ impl Meter {
         })
     }
 
-    /// Reads, and stores what is new under the attempt and today.
+    /// Reads, and stores what is new under the attempt and today. `since` is the moment from which
+    /// on what was written is the attempt's ([`records::since`](super::records::since)).
     ///
     /// # Errors
     /// [`RunsError::Db`].
@@ -168,7 +162,7 @@ impl Meter {
         &mut self,
         ctx: &Ctx,
         project: &Project,
-        attempt: &AttemptRow,
+        (attempt, since): (&AttemptRow, Millis),
         state: Option<&AdwState>,
         ended: bool,
     ) -> Result<(), RunsError> {
@@ -177,7 +171,7 @@ impl Meter {
             None => sql_spending::of_other_attempts(ctx.db(), attempt).await?,
         };
         self.others = Some(others);
-        let mut seen = others.plus(&self.read(ctx, project, attempt, ended).await);
+        let mut seen = others.plus(&self.read(ctx, project, (attempt, since), ended).await);
         if let Some(told) = state.and_then(|s| s.usage("total")) {
             seen = seen.at_least(&told);
         }

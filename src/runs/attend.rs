@@ -1,22 +1,18 @@
 //! Seeing one attempt to its end: start its monitor if that never happened, watch what it leaves,
 //! judge it when its tree is gone.
 //!
-//! What `kill -9` of the daemon leaves at each point, and what the next look makes of it:
+//! What `kill -9` of the daemon leaves at each point, and what the next look makes of it, is tabled
+//! in [`crate::crash`].
 //!
-//! | killed | on disk | the next look |
-//! |---|---|---|
-//! | before the attempt is stored | nothing | the state machine says `Begin` again |
-//! | after that, before the spawn | row `starting`, perhaps `spec.json` | `NotStarted`: the monitor is launched |
-//! | while the monitor starts | a held `run.lock` | a second monitor cannot get the lock and goes away |
-//! | while the phase runs | `start.json`, held locks | `Live`: it is watched again |
-//! | after its end, before the verdict is stored | `exit.json` | `Ended`: it is judged, from files alone |
-//! | after the verdict | row ended | the state machine goes on |
+//! A phase can take its attempt's folder away (`git clean -fdx` in the main checkout does). Then nobody
+//! can ask it to stop or record its end: whoever carries its mark, or descends from the monitor that
+//! was started for the folder, is ended, and the attempt is judged by its work.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::account;
 use super::ctx::Ctx;
@@ -24,16 +20,19 @@ use super::error::RunsError;
 use super::facts;
 use super::launch::{self, AttemptCall};
 use super::observe::Watch;
+use super::orphans;
 use super::outcome::{self, Ending, Evidence, Stopped, Verdict};
 use super::process::{self, MonitorLaunch};
+use super::procfs;
 use super::profile::WorktreeBy;
 use super::project::Project;
-use super::records::{self, ExitRecord, LaunchSpec, Probe, StopReason};
+use super::records::{self, ExitRecord, LaunchSpec, Probe, StartRecord, StopReason};
 use super::sql::{self, AttemptEnd, AttemptRow, RunRow};
 use super::state_file::AdwState;
 use super::tail;
 use super::view::{Failure, FailureClass, RunStatus};
 use crate::clock::Millis;
+use crate::crash::{self, Point};
 use crate::limits;
 
 fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RunsError {
@@ -64,8 +63,11 @@ pub(crate) async fn attend(
         records::request_stop(&dir, why_stop(row))
             .map_err(io("cannot ask for the stop in", &dir))?;
     }
-    if let Probe::NotStarted =
-        records::probe(&dir).map_err(io("cannot look at the attempt in", &dir))?
+    // One that began and of which nothing tells has lost its records, not its processes: a second
+    // monitor would run the phase twice. It is followed, to be ended and judged.
+    let began = attempt.status() == RunStatus::Running;
+    if let (Probe::NotStarted, false) =
+        (records::probe(&dir).map_err(io("cannot look at the attempt in", &dir))?, began)
     {
         if stop {
             // The request is on disk before this look, so a monitor that is only now coming up
@@ -82,7 +84,7 @@ pub(crate) async fn attend(
         }
     }
     sql::attempt_running(ctx.db(), attempt).await?;
-    ctx.run_changed(&row.adw_id);
+    ctx.tell_changed(&row.adw_id);
     let _hint = ctx.hints.watch_run(&[dir.clone(), project.run_state_dir(&row.adw_id)]);
     let mut watch = Watch::new(ctx, project, row, &dir);
     follow(ctx, project, row, attempt, &mut watch, stop).await
@@ -110,7 +112,9 @@ async fn follow(
             watch.start = Some(start.clone());
         }
         watch.look(ctx, project, row).await?;
-        watch.meter.look(ctx, project, attempt, watch.state.as_ref(), false).await?;
+        let since = records::since(Millis(attempt.started_at), watch.start.as_ref(), ctx.now());
+        let state = watch.state.as_ref();
+        watch.meter.look(ctx, project, (attempt, since), state, false).await?;
         match probe {
             Probe::Ended(exit) => {
                 return judge(ctx, project, row, attempt, watch, Some(exit)).await;
@@ -121,9 +125,9 @@ async fn follow(
                 return judge(ctx, project, row, attempt, watch, None).await;
             }
             Probe::Live { monitor_alive, .. } => {
-                let over = Millis(attempt.started_at)
-                    .plus_ms(i64::try_from(wall_ms).unwrap_or(i64::MAX))
-                    < ctx.now();
+                // By the clock that nobody sets, as the monitor's own limit.
+                let age_ms = watch.start.as_ref().and_then(StartRecord::age_ms);
+                let over = age_ms.is_some_and(|age| u64::try_from(age).unwrap_or(0) > wall_ms);
                 if watch.active_at.elapsed() > Duration::from_millis(silence_ms) {
                     records::request_stop(&watch.dir, StopReason::Silence)
                         .map_err(io("cannot ask for the stop in", &watch.dir))?;
@@ -135,7 +139,7 @@ async fn follow(
                 let asked = stop || records::stop_requested(&watch.dir).is_some();
                 if !monitor_alive && (asked || watch.leader_is_gone()) {
                     end_without_monitor(ctx, watch).await;
-                } else if is_stuck(ctx, &watch.dir) {
+                } else if is_stuck(ctx, watch) {
                     end_monitor(watch);
                 }
             }
@@ -164,27 +168,30 @@ async fn stop_asked(ctx: &Ctx, adw_id: &str) -> Result<bool, RunsError> {
 }
 
 async fn end_without_monitor(ctx: &Ctx, watch: &Watch) {
-    let Some(start) = &watch.start else { return };
-    let ended = process::end_orphans(&watch.dir, start, ctx.config().stop.term_grace_ms).await;
+    let start = watch.start.clone().unwrap_or_else(|| procfs::unrecorded(&watch.dir));
+    let ended = orphans::end_orphans(&watch.dir, &start, ctx.config().stop.term_grace_ms).await;
     if ended > 0 {
-        tracing::warn!(dir = %watch.dir.display(), ended, "ended processes whose monitor had died");
+        tracing::warn!(dir = %watch.dir.display(), ended, "ended processes that no monitor answers for");
     }
 }
 
-/// Whether a stop was asked for longer ago than the monitor's whole ladder takes.
-fn is_stuck(ctx: &Ctx, dir: &Path) -> bool {
+/// Whether a stop was asked for longer ago than the monitor's whole ladder takes. Counted from when
+/// it was first seen here, and not by the time of its file: clocks are set.
+fn is_stuck(ctx: &Ctx, watch: &mut Watch) -> bool {
+    if records::stop_requested(&watch.dir).is_none() {
+        return false;
+    }
     let stop = &ctx.config().stop;
     let ladder_ms = stop.int_grace_ms + stop.term_grace_ms + limits::KILL_LIMIT_MS;
-    let asked = std::fs::metadata(dir.join("stop.json")).and_then(|m| m.modified());
-    let age = asked.ok().and_then(|at| at.elapsed().ok());
-    age.is_some_and(|age| age > Duration::from_millis(ladder_ms + limits::MONITOR_STUCK_MS))
+    let seen = watch.stop_seen_at.get_or_insert_with(Instant::now);
+    seen.elapsed() > Duration::from_millis(ladder_ms + limits::MONITOR_STUCK_MS)
 }
 
 /// Ends a monitor that does not do its work, such as a stopped one; its tree comes next.
 fn end_monitor(watch: &Watch) {
     if let Some(start) = &watch.start {
         tracing::warn!(dir = %watch.dir.display(), "the monitor does not heed the stop; ending it");
-        process::kill_process(start.monitor);
+        orphans::kill_process(start.monitor);
     }
 }
 
@@ -201,13 +208,18 @@ async fn start(
         return Err(format!("its script is gone from {}", project.scripts_root.display()));
     };
     let Some(uv) = super::preflight::find_uv(ctx) else {
-        return Err("uv is gone from the daemon's PATH".into());
+        return Err(match &ctx.config().uv.path {
+            Some(path) => format!("uv is gone: {} (uv.path) is no program", path.display()),
+            None => "uv is gone from the daemon's PATH".into(),
+        });
     };
     let unusable = |e: std::io::Error| format!("its folder {} is no use: {e}", dir.display());
     std::fs::create_dir_all(dir).map_err(unusable)?;
+    crash::here(Point::AttemptFolderMade);
     let base_env = ctx.base_env(project);
     let environment = ctx.environment();
     let claude = super::preflight::claude(&base_env);
+    let made = row.worktree_path.as_deref();
     let call = AttemptCall {
         environment: &environment,
         claude: &claude,
@@ -220,10 +232,7 @@ async fn start(
         triggered_by: &row.triggered_by,
         request_id: row.request_id.as_deref(),
         user_id: row.user_id.as_deref(),
-        worktree: row
-            .worktree_path
-            .as_deref()
-            .filter(|_| project.profile.worktree_by == WorktreeBy::Daemon),
+        worktree: made.filter(|_| project.profile.worktree_by == WorktreeBy::Daemon),
         base_branch: row.base_branch.as_deref(),
         base_commit: row.base_commit.as_deref(),
         budget_usd,
@@ -246,7 +255,8 @@ async fn start(
     );
     let launch =
         MonitorLaunch { exe: ctx.deps.exe.clone(), attempt_dir: dir.to_path_buf(), env, scope };
-    process::launch_monitor(&launch).await.map_err(|e| e.to_string())?;
+    let ended = ctx.notify_of(&row.adw_id);
+    process::launch_monitor_for(&launch, &ended).await.map_err(|e| e.to_string())?;
     tracing::info!(
         adw_id = row.adw_id,
         phase = attempt.phase,
@@ -272,7 +282,7 @@ pub(crate) async fn end_unserved(
         match records::probe(&dir).map_err(io("cannot look at the attempt in", &dir))? {
             Probe::Live { start, monitor_alive } => {
                 if let Some(start) = start.filter(|_| !monitor_alive) {
-                    process::end_orphans(&dir, &start, grace_ms).await;
+                    orphans::end_orphans(&dir, &start, grace_ms).await;
                 }
                 tokio::time::sleep(Duration::from_millis(limits::MONITOR_TICK_MS.into())).await;
             }
@@ -306,12 +316,13 @@ async fn end_unstarted(
         head_commit: None,
     };
     end_attempt(ctx, attempt, &end).await?;
-    ctx.run_changed(&row.adw_id);
+    ctx.tell_changed(&row.adw_id);
     Ok(())
 }
 
 /// Stores the end of an attempt; the first time it is counted too.
 async fn end_attempt(ctx: &Ctx, attempt: &AttemptRow, end: &AttemptEnd) -> Result<(), RunsError> {
+    records::remove_unfinished(Path::new(&attempt.dir));
     let now = ctx.now();
     if sql::end_attempt(ctx.db(), attempt, end, now).await? {
         let took = u64::try_from(now.since_ms(Millis(attempt.started_at))).unwrap_or(0);
@@ -343,11 +354,12 @@ async fn judge(
     exit: Option<ExitRecord>,
 ) -> Result<(), RunsError> {
     watch.tail.at_end();
+    watch.start = watch.start.take().or_else(|| records::started(&watch.dir));
     watch.look(ctx, project, row).await?;
-    watch.meter.look(ctx, project, attempt, watch.state.as_ref(), true).await?;
+    let since = records::since(Millis(attempt.started_at), watch.start.as_ref(), ctx.now());
+    watch.meter.look(ctx, project, (attempt, since), watch.state.as_ref(), true).await?;
     // The row may have learned its branch or worktree just now.
     let row = sql::run(ctx.db(), &row.adw_id).await?.unwrap_or_else(|| row.clone());
-    let since = Millis(attempt.started_at);
     let (wall_ms, silence_ms) = phase_limits(ctx, project, &attempt.phase);
     let stopped = exit
         .as_ref()
@@ -356,7 +368,10 @@ async fn judge(
     let evidence = Evidence {
         phase: attempt.phase.clone(),
         stopped,
-        ending: ending_of(exit.as_ref()),
+        ending: match ending_of(exit.as_ref()) {
+            Ending::Unrecorded if !watch.dir.join("start.json").exists() => Ending::RecordsGone,
+            ending => ending,
+        },
         status: watch.markers.status,
         skipped: watch.skip_reason(project, &attempt.phase),
         checks: facts::check(ctx, project, &row, &attempt.phase, watch.state.as_ref(), since).await,
@@ -372,7 +387,7 @@ async fn judge(
     let verdict = outcome::judge(&evidence);
     let once = project.profile.phase(&attempt.phase).is_some_and(|p| p.once);
     let head = match row.worktree_path.as_deref() {
-        Some(tree) => ctx.git(project).head(Path::new(tree)).await.ok(),
+        Some(tree) => facts::head(ctx, project, Path::new(tree)).await,
         None => None,
     };
     let (status, failure) = match verdict {
@@ -395,7 +410,7 @@ async fn judge(
     };
     end_attempt(ctx, attempt, &end).await?;
     tracing::info!(adw_id = row.adw_id, phase = attempt.phase, attempt = attempt.attempt, %status, "phase ended");
-    ctx.run_changed(&row.adw_id);
+    ctx.tell_changed(&row.adw_id);
     Ok(())
 }
 

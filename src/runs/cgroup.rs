@@ -6,16 +6,16 @@
 //! delegated tree), sessions, marks and descent must do.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use super::procfs;
 use super::records::Identity;
+use crate::crash::{self, Point};
 
 /// A control group that the monitor made below its own.
 #[derive(Debug)]
 pub struct Cgroup {
     dir: PathBuf,
-    home: PathBuf,
 }
 
 impl Cgroup {
@@ -23,16 +23,15 @@ impl Cgroup {
     #[must_use]
     pub fn make(monitor: Identity) -> Option<Cgroup> {
         let home = own_dir()?;
+        remove_leftovers(&home);
         let dir = home.join(format!("adwd-{}-{}", monitor.pid, monitor.start_ticks));
         fs::create_dir(&dir).ok()?;
-        let group = Cgroup { dir, home };
-        // Some trees let a folder be made and nobody be moved; and a kernel before 5.14 cannot
-        // kill a group. Better known before a phase is in it.
-        if group.dir.join("cgroup.kill").exists() && group.enter().is_ok() && group.leave().is_ok()
-        {
-            return Some(group);
+        crash::here(Point::GroupMade);
+        // A kernel before 5.14 cannot kill a group. Better known before a phase is in it.
+        if dir.join("cgroup.kill").exists() {
+            return Some(Cgroup { dir });
         }
-        remove(&group.dir);
+        remove(&dir);
         None
     }
 
@@ -40,22 +39,6 @@ impl Cgroup {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// Moves this process in, so that what it starts is born inside.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn enter(&self) -> io::Result<()> {
-        fs::write(self.dir.join("cgroup.procs"), "0")
-    }
-
-    /// Moves this process back to where it came from.
-    ///
-    /// # Errors
-    /// The kernel's; then the group must not be killed, because this process is in it.
-    pub fn leave(&self) -> io::Result<()> {
-        fs::write(self.home.join("cgroup.procs"), "0")
     }
 }
 
@@ -80,6 +63,23 @@ fn locate(mounts: &str, own: &str) -> Option<PathBuf> {
         let below = Path::new(own).strip_prefix(root).ok()?;
         Some(Path::new(at).join(below))
     })
+}
+
+/// Removes the empty groups of monitors that are dead. One that was killed before its record named
+/// the group has nobody else who would.
+fn remove_leftovers(home: &Path) {
+    for dir in folders(home) {
+        let maker = dir.file_name().and_then(|name| maker_of(name.to_str()?));
+        if maker.is_some_and(|who| procfs::process(who.pid).is_none_or(|p| p.id != who)) {
+            remove(&dir);
+        }
+    }
+}
+
+/// The monitor that made a group of that name.
+fn maker_of(name: &str) -> Option<Identity> {
+    let (pid, start_ticks) = name.strip_prefix("adwd-")?.split_once('-')?;
+    Some(Identity { pid: pid.parse().ok()?, start_ticks: start_ticks.parse().ok()? })
 }
 
 /// Every process in a group and in the groups below it, zombies excepted.
@@ -128,6 +128,20 @@ mod tests {
         assert_eq!(locate(part, "/docker/x/y"), Some(PathBuf::from("/sys/fs/cgroup/y")));
         assert_eq!(locate(part, "/elsewhere"), None);
         assert_eq!(locate("", "/"), None);
+    }
+
+    #[test]
+    fn groups_of_dead_monitors_go_and_no_others() {
+        let home = tempfile::tempdir().unwrap();
+        let me = procfs::process(i32::try_from(std::process::id()).unwrap()).unwrap().id;
+        let mine = format!("adwd-{}-{}", me.pid, me.start_ticks);
+        let reused = format!("adwd-{}-{}", me.pid, me.start_ticks + 1);
+        for name in [&mine, &reused, "adwd-x-1", "user.slice"] {
+            fs::create_dir(home.path().join(name)).unwrap();
+        }
+        remove_leftovers(home.path());
+        assert!(!home.path().join(reused).exists());
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 3);
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::error::RunsError;
 use super::git::Git;
+use super::known::Known;
 use super::launch;
 use super::project::Project;
 use super::run::RetryPolicy;
@@ -96,8 +97,11 @@ pub(crate) struct Ctx {
     /// When it beat last.
     beat_at: Mutex<Instant>,
     pub hints: crate::watch::Watcher,
-    /// Scripts whose environment was made ready, with the digest of their text.
+    /// Scripts whose environment was made ready, with the digest of their text; programs whose
+    /// version is good, with that of their file's size and time.
     warm: Mutex<BTreeMap<PathBuf, u64>>,
+    /// What uv and git answered before.
+    pub known: Known,
     /// Ended runs whose worktree could not be removed, and when that was tried.
     put_off: Mutex<BTreeMap<String, Instant>>,
 }
@@ -129,6 +133,7 @@ impl Ctx {
             beat_at: Mutex::new(Instant::now()),
             hints,
             warm: Mutex::new(BTreeMap::new()),
+            known: Known::default(),
             put_off: Mutex::new(BTreeMap::new()),
         }
     }
@@ -176,6 +181,12 @@ impl Ctx {
 
     pub fn now(&self) -> Millis {
         self.deps.clock.now()
+    }
+
+    /// The wall clock, as the file system stamps files with it.
+    pub fn file_time(&self) -> SystemTime {
+        let ms = u64::try_from(self.now().0).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
     }
 
     pub fn db(&self) -> &Db {
@@ -382,10 +393,15 @@ impl Ctx {
 
     /// Tells everybody above that a run is worth reading again, and wakes its driver.
     pub fn run_changed(&self, adw_id: &str) {
+        self.tell_changed(adw_id);
+        self.poke(adw_id);
+    }
+
+    /// The same for the run's own driver: what it changed is no reason for it to look again.
+    pub fn tell_changed(&self, adw_id: &str) {
         if let Ok(id) = adw_id.parse::<RunId>() {
             self.deps.changes.send(Changed::Run(id));
         }
-        self.poke(adw_id);
     }
 
     /// Wakes the driver of a run, if it has one.

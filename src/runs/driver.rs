@@ -65,6 +65,10 @@ async fn step(ctx: &Arc<Ctx>, adw_id: &str) -> Result<Flow, RunsError> {
         }
         Next::Begin { phase, attempt } => {
             if !account::stop_if_used_up(ctx, &row, Some(&phase)).await? {
+                // What was ended may have been a git; see `worktree/locks.rs`.
+                if facts.attempts.iter().any(|a| a.status != RunStatus::Completed) {
+                    unlock(ctx, &project, &row).await;
+                }
                 begin(ctx, &project, &row, &phase, attempt).await?;
             }
         }
@@ -141,10 +145,13 @@ async fn finish(ctx: &Arc<Ctx>, row: &RunRow, end: &End) -> Result<Flow, RunsErr
         }
         None => tracing::info!(adw_id = row.adw_id, status = %end.status, "run ended"),
     }
-    ctx.run_changed(&row.adw_id);
+    ctx.tell_changed(&row.adw_id);
     ctx.deps.changes.send(crate::changes::Changed::Queue);
-    super::janitor::clean_run(ctx, &row.adw_id).await;
+    // Its place is free: the next run need not wait for the removal of a worktree.
     ctx.wake.notify_one();
+    if row.worktree.is_some() {
+        super::janitor::clean_run(ctx, &row.adw_id).await;
+    }
     Ok(Flow::Done)
 }
 
@@ -158,8 +165,8 @@ async fn prepare(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<(), 
     };
     let (starting, now) = (RunStatus::Starting, ctx.now());
     match ready {
-        Ok(()) => {
-            sql::move_status(ctx.db(), &row.adw_id, starting, RunStatus::Running, now).await?;
+        Ok(facts) => {
+            sql::begin_running(ctx.db(), &row.adw_id, &facts, now).await?;
         }
         Err(failure) => {
             tracing::warn!(
@@ -173,7 +180,7 @@ async fn prepare(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) -> Result<(), 
             ctx.wake.notify_one();
         }
     }
-    ctx.run_changed(&row.adw_id);
+    ctx.tell_changed(&row.adw_id);
     Ok(())
 }
 
@@ -197,7 +204,7 @@ fn git_failure(e: &super::git::GitError) -> Failure {
     Failure {
         class: FailureClass::Git,
         message: format!("worktree: {e}"),
-        retryable: e.is_network(),
+        retryable: e.is_passing(),
         phase: None,
         log_tail: vec![],
     }
@@ -208,7 +215,7 @@ async fn prepared(
     ctx: &Arc<Ctx>,
     project: &Project,
     row: &RunRow,
-) -> Result<Result<(), Failure>, RunsError> {
+) -> Result<Result<Prepared, Failure>, RunsError> {
     let base = match preflight::preflight(ctx, project, row).await {
         Ok(base) => base,
         Err(failure) => return Ok(Err(failure)),
@@ -221,11 +228,12 @@ async fn prepared(
         base_branch: Some(base.branch),
         base_commit: Some(commit.clone()),
     };
-    // Before the folder is made: what is made in the middle of a stop is known and taken away.
-    sql::set_prepared(ctx.db(), &row.adw_id, &facts).await?;
-    Ok(make_worktree(ctx, project, row, path.as_deref(), &commit)
-        .await
-        .map_err(|e| git_failure(&e)))
+    if path.is_some() {
+        // Before the folder is made: what is made in the middle of a stop is known and taken away.
+        sql::set_prepared(ctx.db(), &row.adw_id, &facts).await?;
+    }
+    let made = make_worktree(ctx, project, row, path.as_deref(), &commit).await;
+    Ok(made.map(|()| facts).map_err(|e| git_failure(&e)))
 }
 
 async fn make_worktree(
@@ -264,6 +272,18 @@ fn free_folder(folder: &Path, attempt: i64) -> (i64, PathBuf) {
     }
 }
 
+/// Removes what a killed git of an earlier attempt would have the next one die of. Where that cannot
+/// be done, the attempt says so itself.
+async fn unlock(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) {
+    let tree = row.worktree_path.as_deref().map(Path::new);
+    let Some(tree) = tree.filter(|_| project.profile.worktree_by != WorktreeBy::Nobody) else {
+        return;
+    };
+    if let Err(e) = ctx.worktrees(project).unlock_left(tree, &row.adw_id).await {
+        tracing::warn!(adw_id = row.adw_id, "lock files that a killed git left stay: {e}");
+    }
+}
+
 /// Stores a new attempt; its processes come with the next step.
 async fn begin(
     ctx: &Arc<Ctx>,
@@ -285,7 +305,7 @@ async fn begin(
     .await?;
     if stored {
         tracing::info!(adw_id = row.adw_id, phase, attempt, "phase begins");
-        ctx.run_changed(&row.adw_id);
+        ctx.tell_changed(&row.adw_id);
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use super::sql::{self, RunRow};
 use super::state_file::AdwState;
 use super::view::RunStatus;
 use crate::clock::Millis;
+use crate::crash::{self, Point};
 use crate::ids::{IssueNumber, RunId};
 use crate::limits;
 
@@ -98,7 +99,11 @@ async fn look(ctx: &Arc<Ctx>, project: &Project, seen: &mut Seen) -> Result<(), 
                 let mut tx = ctx.db().begin().await?;
                 let row = RunRow { seq: tx.next_counter("runs").await?, ..row };
                 match sql::insert_run(&mut tx, &row).await {
-                    Ok(()) => tx.commit().await?,
+                    Ok(()) => {
+                        crash::here(Point::ForeignUncommitted);
+                        tx.commit().await?;
+                        crash::here(Point::ForeignStored);
+                    }
                     Err(e) if e.is_unique() => {}
                     Err(e) => return Err(e.into()),
                 }

@@ -1,5 +1,6 @@
 //! Gathering what a verdict rests on: the state file, the post-conditions, what agents used.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::ctx::Ctx;
@@ -17,22 +18,29 @@ use crate::limits;
 /// # Errors
 /// A sentence for people: torn, empty, too large, not a plain file, of another run.
 pub fn read_state(path: &Path, adw_id: &str) -> Result<Option<AdwState>, String> {
-    let meta = match std::fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(format!("adw_state.json cannot be read: {e}")),
+    // The run's own folder; that of all runs may well be a link of the user's.
+    if path.parent().is_some_and(Path::is_symlink) {
+        return Err("the folder of adw_state.json is a link, which is not followed".into());
+    }
+    let too_large = |bytes: u64| {
+        Err(StateProblem::TooLarge { bytes, max: limits::STATE_FILE_BYTES }.to_string())
     };
-    if !meta.is_file() {
-        return Err(
-            "adw_state.json is not a plain file; a link out of the tree is not followed".into()
-        );
-    }
-    if meta.len() > limits::STATE_FILE_BYTES {
-        return Err(
-            StateProblem::TooLarge { bytes: meta.len(), max: limits::STATE_FILE_BYTES }.to_string()
-        );
-    }
-    let bytes = std::fs::read(path).map_err(|e| format!("adw_state.json cannot be read: {e}"))?;
+    let bytes = match crate::plain::read(path, limits::STATE_FILE_BYTES) {
+        Ok(bytes) => bytes,
+        Err(e) => match e.kind() {
+            ErrorKind::NotFound => return Ok(None),
+            ErrorKind::InvalidData => {
+                return Err(
+                    "adw_state.json is not a plain file; a link out of the tree is not followed"
+                        .into(),
+                );
+            }
+            ErrorKind::FileTooLarge => {
+                return too_large(std::fs::symlink_metadata(path).map_or(0, |meta| meta.len()));
+            }
+            _ => return Err(format!("adw_state.json cannot be read: {e}")),
+        },
+    };
     AdwState::parse(&bytes).and_then(|s| s.of_run(adw_id)).map(Some).map_err(|e| e.to_string())
 }
 
@@ -46,7 +54,7 @@ pub fn told_by(state: &AdwState, project: &Project, phases: &[String], now: Mill
         }
     }
     Told {
-        issue_title: state.issue_title().or_else(|| state.text("title")),
+        issue_title: state.issue_title().or_else(|| state.prose("title")),
         issue_class: state.text("issue_class"),
         branch: state.text("branch_name"),
         worktree_path: state
@@ -122,6 +130,9 @@ async fn new_commit(
     let Some(worktree) = subject.worktree.as_deref() else {
         return Some("no worktree is recorded".into());
     };
+    if let Some(problem) = not_usable(worktree) {
+        return Some(problem);
+    }
     let head = match ctx.git(project).head(worktree).await {
         Ok(head) => head,
         Err(e) => return Some(e.to_string()),
@@ -173,16 +184,32 @@ async fn check_tree(ctx: &Ctx, project: &Project, post: Post, subject: &Subject)
     let Some(worktree) = subject.worktree.as_deref() else {
         return Some("no worktree is recorded".into());
     };
-    if !worktree.is_dir() {
-        return Some(format!("the worktree {} is not there", worktree.display()));
-    }
-    if post == Post::Worktree {
-        return None;
+    let problem = not_usable(worktree);
+    if post == Post::Worktree || problem.is_some() {
+        return problem;
     }
     match check_git(ctx, project, post, subject, worktree).await {
         Ok(problem) => problem,
         Err(e) => Some(e.to_string()),
     }
+}
+
+/// What is wrong with the place of a worktree. Without a `.git` of its own git would answer for the
+/// checkout round it.
+fn not_usable(worktree: &Path) -> Option<String> {
+    if !worktree.is_dir() {
+        return Some(format!("the worktree {} is not there", worktree.display()));
+    }
+    (!worktree.join(".git").exists())
+        .then(|| format!("the worktree {} has no .git any more", worktree.display()))
+}
+
+/// The commit that a worktree is at, as far as it can be told.
+pub(crate) async fn head(ctx: &Ctx, project: &Project, worktree: &Path) -> Option<String> {
+    if not_usable(worktree).is_some() {
+        return None;
+    }
+    ctx.git(project).head(worktree).await.ok()
 }
 
 async fn check_git(

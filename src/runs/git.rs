@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use super::process::{Cmd, Output, output, output_holding};
 use crate::limits;
 
+/// The oldest git that does what is asked of it, major and minor.
+pub const MIN_VERSION: (u32, u32) = (2, 39);
+
 /// What kind of trouble git had; callers branch on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -26,6 +29,8 @@ pub enum Kind {
     Refused,
     /// It took too long, or could not be started.
     Failed,
+    /// A signal ended it; trying again can help.
+    Killed,
     /// Anything else.
     Other,
 }
@@ -45,10 +50,10 @@ pub struct GitError {
 }
 
 impl GitError {
-    /// Whether the remote could not be reached.
+    /// Whether trying again, unchanged, can help: the remote could not be reached, or git was killed.
     #[must_use]
-    pub fn is_network(&self) -> bool {
-        self.kind == Kind::Network
+    pub fn is_passing(&self) -> bool {
+        matches!(self.kind, Kind::Network | Kind::Killed)
     }
 }
 
@@ -92,6 +97,19 @@ pub async fn toplevel(path: &Path, env: &BTreeMap<String, String>) -> Result<Pat
     }
     let root = common.parent().ok_or_else(|| not("it has no parent folder"))?;
     std::fs::canonicalize(root).map_err(|e| not(&e.to_string()))
+}
+
+/// The common folder of an ordinary main checkout, which needs no git to be told: `.git` is a folder
+/// in it, and holds what makes git take a folder for a repository (gitrepository-layout(5)).
+fn plain_common_dir(root: &Path) -> Option<PathBuf> {
+    let folder = std::fs::canonicalize(root).ok()?.join(".git");
+    let is_folder = |path: &Path| path.symlink_metadata().is_ok_and(|m| m.is_dir());
+    let whole = is_folder(&folder)
+        && folder.join("HEAD").is_file()
+        && is_folder(&folder.join("objects"))
+        && is_folder(&folder.join("refs"))
+        && !folder.join("commondir").exists();
+    whole.then_some(folder)
 }
 
 impl Git {
@@ -199,6 +217,12 @@ impl Git {
         }
         let operation =
             args.iter().take(2).map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        if let Some(signal) = out.signal {
+            let message = format!(
+                "was killed (signal {signal}): by the kernel for want of memory, or by somebody"
+            );
+            return Err(self.error(&operation, message, Kind::Killed));
+        }
         let all = String::from_utf8_lossy(&out.stderr).into_owned();
         let message = cause(&all);
         Err(self.error(
@@ -229,6 +253,9 @@ impl Git {
     /// # Errors
     /// [`GitError`].
     pub async fn common_dir(&self) -> Result<PathBuf, GitError> {
+        if let Some(plain) = plain_common_dir(&self.root) {
+            return Ok(plain);
+        }
         Ok(PathBuf::from(
             self.line("rev-parse", &["--path-format=absolute", "--git-common-dir"]).await?,
         ))
@@ -329,6 +356,17 @@ impl Git {
         let pattern = format!("refs/heads/{pattern}");
         let text = self.line("for-each-ref", &["--format=%(refname:short)", &pattern]).await?;
         Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// All local branches; `None` where their names are more than is read of a command's output.
+    ///
+    /// # Errors
+    /// [`GitError`].
+    pub async fn all_branches(&self) -> Result<Option<Vec<String>>, GitError> {
+        let args = ["for-each-ref", "--format=%(refname:short)", "refs/heads"].map(OsStr::new);
+        let out = self.ok(&self.root, &args).await?;
+        let names = || out.stdout_text().lines().map(str::to_owned).collect();
+        Ok((!out.truncated).then(names))
     }
 
     /// The branch of a checkout; `None` where it is on none.
@@ -481,7 +519,12 @@ fn cause(stderr: &str) -> String {
 fn kind_of(stderr: &str) -> Kind {
     let low = stderr.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| low.contains(w));
-    if has(&["commondir", "invalid gitdir", "missing but already registered"]) {
+    if has(&[
+        "commondir",
+        "invalid gitdir",
+        "missing but already registered",
+        "bad object worktrees/",
+    ]) {
         Kind::Poisoned
     } else if has(&[
         "permission denied (",
@@ -523,35 +566,5 @@ fn kind_of(stderr: &str) -> Kind {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_line_that_names_the_cause_is_shown() {
-        let advice = "fatal: Could not read from remote repository.\n\nPlease make sure you have the \
-                      correct access rights\nand the repository exists.\n";
-        let absent = "fatal: '/x' does not appear to be a git repository";
-        assert_eq!(cause(&format!("{absent}\n{advice}")), absent);
-        let ssh = "ssh: connect to host x port 22: Connection refused";
-        assert_eq!(cause(&format!("{ssh}\n{advice}")), ssh);
-        assert_eq!(cause(advice), "fatal: Could not read from remote repository.");
-        let added =
-            "Preparing worktree (detached HEAD 1)\nfatal: 'x' already exists\nhint: use -f\n";
-        assert_eq!(cause(added), "fatal: 'x' already exists");
-        assert_eq!((cause(""), cause("well\n\n")), (String::new(), "well".to_owned()));
-    }
-
-    #[test]
-    fn gits_words_are_told_apart() {
-        assert_eq!(
-            kind_of("fatal: failed to read .git/worktrees/x/commondir: Success"),
-            Kind::Poisoned
-        );
-        assert_eq!(
-            kind_of("fatal: unable to access 'https://x/': Could not resolve host: x"),
-            Kind::Network
-        );
-        assert_eq!(kind_of("fatal: a branch named 'x' already exists"), Kind::Refused);
-        assert_eq!(kind_of("fatal: '/x' does not appear to be a git repository"), Kind::Missing);
-    }
-}
+#[path = "git_tests.rs"]
+mod tests;

@@ -65,7 +65,10 @@ pub const ENV_ALLOWED: &[&str] = &[
 const ENV_REFUSED: &[&str] = &[
     "ADWD_DATABASE_URL",
     "ADWD_GITHUB_WEBHOOK_SECRET",
+    "ADWD_KEY",
     "ADWD_OTLP_HEADERS",
+    "ADW_TEST_CRASH",
+    "ADWD_TEST_CRASH",
     "OTEL_EXPORTER_OTLP_HEADERS",
     "VIRTUAL_ENV",
     "UV_RUN_RECURSION_DEPTH",
@@ -265,7 +268,7 @@ mod tests {
             assert!(!allowed(name, &[]), "{name}");
         }
         assert!(allowed("MY_TOKEN", &["MY_*".into()]));
-        for name in ["VIRTUAL_ENV", "ADWD_DATABASE_URL", "OTEL_EXPORTER_OTLP_HEADERS"] {
+        for name in ["VIRTUAL_ENV", "ADWD_DATABASE_URL", "ADWD_KEY", "OTEL_EXPORTER_OTLP_HEADERS"] {
             assert!(!allowed(name, &["*".into()]), "{name} stays refused");
         }
     }

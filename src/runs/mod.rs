@@ -5,6 +5,7 @@
 
 mod account;
 mod attend;
+mod base;
 pub mod budget;
 pub mod cgroup;
 mod ctx;
@@ -16,11 +17,13 @@ mod facts;
 mod figures;
 pub mod git;
 mod janitor;
+mod known;
 pub mod launch;
 mod lives;
 pub mod marker;
 pub mod monitor;
 mod observe;
+pub mod orphans;
 pub mod outcome;
 mod preflight;
 pub mod process;
@@ -37,6 +40,7 @@ pub mod sql;
 pub mod sql_figures;
 mod sql_keys;
 pub mod sql_lives;
+pub mod sql_queue;
 mod sql_rows;
 mod sql_scope;
 pub mod sql_spending;
@@ -143,7 +147,7 @@ impl Runs {
         request: TriggerRequest,
     ) -> Result<Triggered, RunsError> {
         self.accepting()?;
-        trigger::trigger(&self.ctx, &self.scope, caller, request).await
+        trigger::trigger(&self.ctx, &self.scope, caller, request).await.map(Into::into)
     }
 
     /// Accepts a run like [`Runs::trigger`], and answers once it is stored, whatever becomes of it.
@@ -156,7 +160,20 @@ impl Runs {
         request: TriggerRequest,
     ) -> Result<Triggered, RunsError> {
         self.accepting()?;
-        trigger::enqueue(&self.ctx, &self.scope, caller, request).await
+        trigger::enqueue(&self.ctx, &self.scope, caller, request).await.map(Into::into)
+    }
+
+    /// The same for somebody who goes on with the run itself.
+    ///
+    /// # Errors
+    /// As [`Runs::enqueue`].
+    pub async fn enqueued(
+        &self,
+        caller: &Caller,
+        request: TriggerRequest,
+    ) -> Result<RunView, RunsError> {
+        self.accepting()?;
+        Ok(trigger::enqueue(&self.ctx, &self.scope, caller, request).await?.run)
     }
 
     /// The served projects that are this repository of a forge, `host/owner/name`.
@@ -176,7 +193,7 @@ impl Runs {
         request: TriggerRequest,
     ) -> Result<Triggered, RunsError> {
         self.accepting()?;
-        trigger::trigger_phase(&self.ctx, &self.scope, caller, phase, request).await
+        trigger::trigger_phase(&self.ctx, &self.scope, caller, phase, request).await.map(Into::into)
     }
 
     /// Everything known about a run.

@@ -5,21 +5,12 @@
 //! and takes stop requests also while no daemon runs, ends what outlives the phase, and records
 //! the end. Launching it twice for one folder never runs the phase twice.
 //!
-//! What `kill -9` of the monitor leaves:
-//!
-//! | killed | left | the daemon's next look |
-//! |---|---|---|
-//! | before `run.lock` | nothing | `NotStarted`: launched again |
-//! | between `run.lock` and `start.json` | a free lock | `NotStarted`: launched again |
-//! | between `start.json` and the spawn | `start.json` without a child, free locks | `Vanished` |
-//! | between the spawn and the child's identity | a held log, a session and marked processes | `Live` without a monitor |
-//! | while the phase runs | a held log | `Live` without a monitor, `Vanished` once the tree is gone |
-//! | between the end and `exit.json` | free locks | `Vanished`, judged by what the phase left |
+//! What `kill -9` of the monitor leaves is tabled in [`crate::crash`].
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::fd::AsFd;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +18,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -38,8 +30,11 @@ use nix::unistd::{Pid, setsid};
 use super::cgroup::{self, Cgroup};
 use super::procfs;
 pub use super::records::LaunchSpec;
-use super::records::{ExitRecord, MARK, StartRecord, StopReason, stop_requested, write_atomic};
+use super::records::{
+    ExitRecord, MARK, StartRecord, StopReason, replace, stop_requested, write_atomic,
+};
 use crate::clock::{Clock, Millis, SystemClock};
+use crate::crash::{self, Point};
 use crate::limits;
 use crate::lock::FileLock;
 
@@ -50,16 +45,23 @@ pub fn monitor_main(dir: &Path) -> i32 {
         Ok(()) => 0,
         Err(e) => {
             // stderr is `monitor.log` in the attempt's folder.
-            eprintln!("monitor of {}: {e}", dir.display());
+            tell(format_args!("monitor of {}: {e}", dir.display()));
             1
         }
     }
+}
+
+/// Writes a line to `monitor.log`, where there is room for it: `eprintln!` would end the only witness
+/// of the exit on the very disk whose fullness it reports.
+fn tell(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn monitor(dir: &Path) -> io::Result<()> {
     // Already a leader where systemd-run started it: then its session is good enough.
     let _ = setsid();
     let signals = block_signals()?;
+    crash::here(Point::MonitorUp);
     let Some(_alive) = FileLock::exclusive(&dir.join("run.lock"), limits::MONITOR_LOCK_MS)
         .map_err(io::Error::other)?
     else {
@@ -68,12 +70,14 @@ fn monitor(dir: &Path) -> io::Result<()> {
     if dir.join("start.json").exists() || dir.join("exit.json").exists() {
         return Ok(());
     }
+    crash::here(Point::MonitorLocked);
     let spec = LaunchSpec::read(dir)?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let clock = SystemClock;
     let log = open_log(dir)?;
+    crash::here(Point::LogLocked);
     let monitor = own_identity()?;
-    let mut group = Cgroup::make(monitor);
+    let group = Cgroup::make(monitor);
     let mut start = StartRecord {
         schema: 1,
         monitor,
@@ -83,6 +87,7 @@ fn monitor(dir: &Path) -> io::Result<()> {
         started_at: clock.now(),
     };
     write_atomic(dir, "start.json", &start)?;
+    tell_begun();
     if let Some(reason) = stop_requested(dir) {
         let exit = ExitRecord {
             stopped: Some(reason),
@@ -91,37 +96,96 @@ fn monitor(dir: &Path) -> io::Result<()> {
         };
         return finish(dir, group.as_ref(), &exit);
     }
-    let leader = match spawn_in(&mut group, || spawn(dir, &spec, &log)) {
+    crash::here(Point::PhaseUnspawned);
+    let leader = match spawn(dir, &spec, &log, group.as_ref()) {
         Ok(pid) => pid,
         Err(why) => {
             return finish(dir, group.as_ref(), &ExitRecord::never_began(&why, clock.now()));
         }
     };
+    crash::here(Point::PhaseSpawned);
     start.child = procfs::process(leader.as_raw()).map(|p| p.id);
-    // Told for those who come after a kill of this process; the run itself does not need it.
-    if let Err(e) = write_atomic(dir, "start.json", &start) {
-        eprintln!("start.json could not be completed: {e}");
+    // Told for those who come after a kill of this process; the run itself does not need it, and
+    // nobody needs it after a power cut.
+    if let Err(e) = replace(dir, "start.json", &start) {
+        tell(format_args!("start.json could not be completed: {e}"));
     }
     let mut tree = Tree::new(dir, spec, leader, log, group);
     tree.watch(&signals)?;
     let exit = tree.record(start.started_at, clock.now());
+    crash::here(Point::PhaseEnded);
     finish(dir, tree.group.as_ref(), &exit)
 }
 
-/// Starts the phase inside its control group: this process goes in, forks, and comes back, so that
-/// there is no moment at which the phase is outside.
-fn spawn_in(
-    group: &mut Option<Cgroup>,
-    spawn: impl Fn() -> Result<Pid, String>,
-) -> Result<Pid, String> {
-    let Some(cgroup) = group.as_ref().filter(|g| g.enter().is_ok()) else { return spawn() };
-    let spawned = spawn();
-    if let Err(e) = cgroup.leave() {
-        // It must never be killed with this process in it; descent finds the tree as well.
-        eprintln!("the control group of the phase goes unused: {e}");
-        *group = None;
+/// Closes the pipe whose other end the daemon holds: it waits for this instead of looking again and
+/// again. Where standard input cannot be replaced, the daemon's next look must do.
+fn tell_begun() {
+    if let Ok(null) = File::open("/dev/null") {
+        let _ = nix::unistd::dup2_stdin(null);
     }
-    spawned
+}
+
+/// Forks; the child is born in the control group of that folder and is answered `None`.
+#[expect(unsafe_code, reason = "neither std nor nix has a fork into a control group")]
+fn fork_into(folder: &File) -> io::Result<Option<Pid>> {
+    let unused = 0;
+    let args = libc::clone_args {
+        flags: CLONE_INTO_CGROUP,
+        pidfd: unused,
+        child_tid: unused,
+        parent_tid: unused,
+        exit_signal: u64::from((Signal::SIGCHLD as i32).unsigned_abs()),
+        stack: unused,
+        stack_size: unused,
+        tls: unused,
+        set_tid: unused,
+        set_tid_size: unused,
+        cgroup: u64::from(folder.as_raw_fd().unsigned_abs()),
+    };
+    // SAFETY: without a stack and without shared memory this is a fork, and the monitor has one
+    // thread, so nothing that the child does can wait for a thread that is not there. The kernel
+    // reads the arguments, which outlive the call, and writes nothing.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
+    let pid = i32::try_from(Errno::result(pid)?).map_err(io::Error::other)?;
+    Ok((pid > 0).then(|| Pid::from_raw(pid)))
+}
+
+/// Linux, `sched.h`.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Ends a forked child without anything that the parent will do.
+#[expect(unsafe_code, reason = "std has no end of a process that leaves everything as it is")]
+fn leave(code: i32) -> ! {
+    // SAFETY: it never returns, and touches nothing of this program.
+    unsafe { libc::_exit(code) }
+}
+
+/// Starts a command in a control group: it is born there, so there is no moment at which it is
+/// outside. Nobody moves: the kernel has who moves wait for a grace period (12 ms). `None` where
+/// nothing can be born there; then descent, session and mark must do.
+///
+/// The child tells through a pipe that closes with its start why there was none.
+fn spawn_born_in(group: &Cgroup, command: &mut Command) -> io::Result<Option<Pid>> {
+    let (mut why, failure) = io::pipe()?;
+    let child = match File::open(group.dir()).and_then(|folder| fork_into(&folder)) {
+        Ok(Some(child)) => child,
+        Ok(None) => {
+            let error = command.exec();
+            let code = error.raw_os_error().unwrap_or(Errno::EIO as i32);
+            let _ = (&failure).write_all(&code.to_ne_bytes());
+            leave(127)
+        }
+        Err(e) => {
+            tell(format_args!("the control group of the phase goes unused: {e}"));
+            return Ok(None);
+        }
+    };
+    drop(failure);
+    let mut code = [0; 4];
+    match why.read_exact(&mut code) {
+        Ok(()) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(code))),
+        Err(_) => Ok(Some(child)),
+    }
 }
 
 /// Records the end. A full disk may have room again a moment later, and this file is the only
@@ -134,7 +198,7 @@ fn finish(dir: &Path, group: Option<&Cgroup>, exit: &ExitRecord) -> io::Result<(
     loop {
         match write_atomic(dir, "exit.json", exit) {
             Err(e) if Instant::now() < until && dir.is_dir() => {
-                eprintln!("exit.json: {e}; trying again")
+                tell(format_args!("exit.json: {e}; trying again"))
             }
             done => return done,
         }
@@ -200,19 +264,26 @@ fn clear_mask(command: &mut Command) -> &mut Command {
 }
 
 /// Starts the phase. The error is a sentence for people.
-fn spawn(dir: &Path, spec: &LaunchSpec, log: &File) -> Result<Pid, String> {
+fn spawn(dir: &Path, spec: &LaunchSpec, log: &File, group: Option<&Cgroup>) -> Result<Pid, String> {
     let Some((program, args)) = spec.argv.split_first() else {
         return Err("the launch specification names no program".into());
     };
     if !spec.cwd.is_dir() {
         return Err(format!("its working folder {} is not there", spec.cwd.display()));
     }
-    let attempt = || {
+    let attempt = || -> io::Result<Pid> {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that starts phases")]
         let mut command = Command::new(program);
         command.args(args).current_dir(&spec.cwd).env(MARK, dir);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
-        clear_mask(command.process_group(0)).spawn()
+        let command = clear_mask(command.process_group(0));
+        if let Some(group) = group
+            && let Some(child) = spawn_born_in(group, command)?
+        {
+            return Ok(child);
+        }
+        // Reaped later with everything else, by pid.
+        Ok(Pid::from_raw(i32::try_from(command.spawn()?.id()).unwrap_or(i32::MAX)))
     };
     let child = attempt().or_else(|e| {
         // A spawn that fails for a passing reason is tried once more.
@@ -225,11 +296,7 @@ fn spawn(dir: &Path, spec: &LaunchSpec, log: &File) -> Result<Pid, String> {
         }
         Err(e)
     });
-    match child {
-        // Reaped below with everything else, by pid.
-        Ok(child) => Ok(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX))),
-        Err(e) => Err(format!("{program} could not be started: {e}")),
-    }
+    child.map_err(|e| format!("{program} could not be started: {e}"))
 }
 
 /// The three errno values of a passing reason.
@@ -290,7 +357,7 @@ impl Tree {
             }
             let ending = self.ended.is_some() || self.ladder != Ladder::Up;
             // The whole of /proc is read for this: not four times a second while nobody is to end.
-            let left = if ending { self.left() } else { BTreeSet::new() };
+            let left = if ending { self.left(childless) } else { BTreeSet::new() };
             if self.ended.is_some() {
                 // A look at /proc can miss a process that forks meanwhile. Having no child cannot:
                 // whoever lives descends from a child of this subreaper.
@@ -340,11 +407,11 @@ impl Tree {
     }
 
     /// Who of the run lives: descendants, because every orphan comes to the subreaper, and members
-    /// of the control group.
-    fn left(&self) -> BTreeSet<i32> {
+    /// of the control group. Who has no child has no descendant: then `/proc` need not be read.
+    fn left(&self, childless: bool) -> BTreeSet<i32> {
         let me = i32::try_from(std::process::id()).unwrap_or(0);
-        let mut left: BTreeSet<i32> =
-            procfs::descendants(me).into_iter().map(|p| p.id.pid).collect();
+        let descendants = if childless { vec![] } else { procfs::descendants(me) };
+        let mut left: BTreeSet<i32> = descendants.into_iter().map(|p| p.id.pid).collect();
         let members = self.group.as_ref().map(|g| cgroup::members(g.dir())).unwrap_or_default();
         left.extend(
             members.into_iter().filter(|pid| *pid != me && procfs::process(*pid).is_some()),

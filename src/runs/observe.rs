@@ -31,6 +31,8 @@ pub(super) struct Watch {
     pub(super) state_problem: Option<String>,
     pub(super) activity: u64,
     pub(super) active_at: Instant,
+    /// When a request to stop was first seen.
+    pub(super) stop_seen_at: Option<Instant>,
     pub(super) meter: Meter,
     rules: Rules,
 }
@@ -75,6 +77,7 @@ impl Watch {
             state_problem: None,
             activity: facts::activity(ctx, project, &row.adw_id, dir),
             active_at: Instant::now(),
+            stop_seen_at: None,
             meter: Meter::default(),
             rules: Rules::of(project),
         }
@@ -222,6 +225,6 @@ impl Watch {
         let state = self.state.as_ref()?;
         let said = state.phase_status().get(phase).is_some_and(|s| s == "skipped");
         (said && self.markers.status == Some(StatusMarker::Skipped))
-            .then(|| state.text("skip_reason").unwrap_or_else(|| "out of scope".into()))
+            .then(|| state.prose("skip_reason").unwrap_or_else(|| "out of scope".into()))
     }
 }

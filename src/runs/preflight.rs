@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::base::{branches_like, remote_url, resolve_base};
 use super::ctx::Ctx;
 use super::git::Base;
+use super::known::Look;
 use super::process::{Cmd, Output, find_program, output};
 use super::profile::WorktreeBy;
 use super::project::Project;
@@ -36,6 +38,7 @@ pub(crate) async fn preflight(ctx: &Ctx, project: &Project, row: &RunRow) -> Res
     check_scripts(project, &row.todo())?;
     check_disk(&project.trees_dir(), ctx.config().limits.min_free_mb)?;
     let uv = check_uv(ctx, &env).await?;
+    check_git(ctx, &env).await?;
     project.check_choices().map_err(refuse)?;
     check_agent(project, &env)?;
     check_env(project, &env)?;
@@ -131,17 +134,44 @@ async fn command(
         timeout_ms: limits::PREFLIGHT_COMMAND_MS,
         max_output_bytes: limits::COMMAND_OUTPUT_BYTES,
     };
-    output(&cmd).await.map_err(|e| fail(FailureClass::Environment, e.to_string(), true))
+    let out =
+        output(&cmd).await.map_err(|e| fail(FailureClass::Environment, e.to_string(), true))?;
+    match killed_by(&out) {
+        None => Ok(out),
+        // What it would have said is not known, so nothing else may be made of it.
+        Some(signal) => Err(fail(
+            FailureClass::Environment,
+            format!(
+                "{} {} was killed (signal {signal}): by the kernel for want of memory, or by somebody",
+                program.display(),
+                args.first().unwrap_or(&"")
+            ),
+            true,
+        )),
+    }
+}
+
+/// The signal that ended a command, or a child whose code it handed on, as uv does.
+fn killed_by(out: &Output) -> Option<i32> {
+    out.signal
+        .or_else(|| out.code.map(|code| code - 128).filter(|signal| (1..=31).contains(signal)))
 }
 
 async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, Failure> {
     let uv = find_uv(ctx).ok_or_else(|| {
         refuse("uv: not found on the daemon's PATH; install it (`pip install uv`), or set uv.path in the configuration, or run `adwd doctor --fix`".into())
     })?;
-    let out = command(&uv, &["--version"], None, env).await?;
-    let text = out.stdout_text();
+    let question = format!("version {}", uv.display());
+    if ctx.known.get(&question).is_some() {
+        return Ok(uv);
+    }
+    let look = Look::at([uv.clone()], ctx.file_time());
+    let text = command(&uv, &["--version"], None, env).await?.stdout_text();
     match uv_version(&text) {
-        Some(v) if v >= (crate::uv::MIN_VERSION.0, crate::uv::MIN_VERSION.1) => Ok(uv),
+        Some(v) if v >= (crate::uv::MIN_VERSION.0, crate::uv::MIN_VERSION.1) => {
+            ctx.known.put(question, look, text);
+            Ok(uv)
+        }
         Some((a, b)) => Err(refuse(format!(
             "uv: {} is version {a}.{b}; at least {}.{} is needed",
             uv.display(),
@@ -149,6 +179,35 @@ async fn check_uv(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<PathBuf, 
             crate::uv::MIN_VERSION.1
         ))),
         None => Err(refuse(format!("uv: {} --version answered {:?}", uv.display(), text.trim()))),
+    }
+}
+
+/// An older git fails in the middle, with an option that it does not know. Asked once for each git.
+async fn check_git(ctx: &Ctx, env: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let (major, minor) = super::git::MIN_VERSION;
+    let path = env.get("PATH").map_or("", String::as_str);
+    let Some(git) = find_program("git", OsStr::new(path)) else {
+        return Err(refuse(format!(
+            "git: not found on the daemon's PATH; install git {major}.{minor} or newer"
+        )));
+    };
+    let stamp = git.metadata().map(|m| format!("{} {:?}", m.len(), m.modified()));
+    let stamp = stamp.unwrap_or_default();
+    if !ctx.warm_needed(&git, &stamp) {
+        return Ok(());
+    }
+    let text = command(&git, &["--version"], None, env).await?.stdout_text();
+    let (git, text) = (git.as_path(), text.trim());
+    match crate::uv::parse_version(text) {
+        Some((a, b, _)) if (a, b) >= (major, minor) => {
+            ctx.warmed(git, &stamp);
+            Ok(())
+        }
+        Some((a, b, _)) => Err(refuse(format!(
+            "git: {} is version {a}.{b}; at least {major}.{minor} is needed",
+            git.display()
+        ))),
+        None => Err(refuse(format!("git: {} --version answered {text:?}", git.display()))),
     }
 }
 
@@ -305,14 +364,11 @@ async fn check_forge(
 
 async fn check_base(ctx: &Ctx, project: &Project, phases: &[String]) -> Result<Base, Failure> {
     let git = ctx.git(project);
-    let branch = project.base_branch();
-    let trees = ctx.worktrees(project);
-    let base = trees
-        .resolve_base(&project.remote(), branch.as_deref())
+    let base = resolve_base(ctx, project)
         .await
-        .map_err(|e| fail(FailureClass::Preflight, format!("base: {e}"), e.is_network()))?;
+        .map_err(|e| fail(FailureClass::Preflight, format!("base: {e}"), e.is_passing()))?;
     let pushes = phases.iter().any(|p| p == "build");
-    if pushes && git.remote_url(&project.remote()).await.ok().flatten().is_none() {
+    if pushes && remote_url(ctx, project).await.ok().flatten().is_none() {
         return Err(refuse(format!(
             "remote: the repository has no remote {:?}, so nothing could be pushed; `git remote add {} URL`",
             project.remote(),
@@ -325,13 +381,23 @@ async fn check_base(ctx: &Ctx, project: &Project, phases: &[String]) -> Result<B
             .local_branch_commit(&base.branch)
             .await
             .map_err(|e| fail(FailureClass::Git, e.to_string(), false))?;
-        if local.is_none() {
+        let Some(local) = local else {
             return Err(refuse(format!(
                 "base: these scripts cut from a local branch {0:?}, and there is none; `git branch {0} {1}/{0}`",
                 base.branch,
                 project.remote()
             )));
+        };
+        if local != base.commit {
+            tracing::warn!(
+                project = project.name,
+                branch = base.branch,
+                local,
+                remote = base.commit,
+                "these scripts cut from the local branch, which is not where the remote's is"
+            );
         }
+        return Ok(Base { commit: local, ..base });
     }
     Ok(base)
 }
@@ -357,9 +423,7 @@ async fn check_collision(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<(
             let short = row.adw_id.get(..8).unwrap_or(&row.adw_id);
             let pattern = project.profile.branch_pattern.replace("{issue}", &row.issue_number);
             let pattern = pattern.replace("{adw_id}", &row.adw_id).replace("{adw_id8}", short);
-            let taken = ctx
-                .git(project)
-                .branches(&pattern)
+            let taken = branches_like(ctx, project, &pattern)
                 .await
                 .map_err(|e| fail(FailureClass::Git, e.to_string(), false))?;
             if let Some(branch) = taken.iter().find(|b| row.branch.as_ref() != Some(*b)) {
@@ -369,6 +433,40 @@ async fn check_collision(ctx: &Ctx, project: &Project, row: &RunRow) -> Result<(
             }
         }
     }
+    Ok(())
+}
+
+/// Makes sure that uv finds a Python for the scripts.
+async fn find_python(
+    ctx: &Ctx,
+    project: &Project,
+    uv: &Path,
+    env: &BTreeMap<String, String>,
+    version: &str,
+) -> Result<(), Failure> {
+    let wish = env.get("UV_PYTHON").map_or("", String::as_str);
+    let question = format!("python {version} {wish} {} {}", uv.display(), project.root.display());
+    if ctx.known.get(&question).is_some() {
+        return Ok(());
+    }
+    let pins = [".python-version", ".python-versions"].map(|name| project.root.join(name));
+    let mut look = Look::at(pins.into_iter().chain([uv.to_path_buf()]), ctx.file_time());
+    let args = ["python", "find", "--no-project", &format!(">={version}")];
+    let out = command(uv, &args, Some(&project.root), env).await?;
+    if !out.success() {
+        let said = out.last_error_line();
+        // Also a cache that cannot be written or a configuration that cannot be read ends here.
+        let absent = String::from_utf8_lossy(&out.stderr).contains("No interpreter found");
+        let message = if absent {
+            format!("python: no Python {version} or newer ({said}); install one or set uv.python")
+        } else {
+            format!("python: uv could not look for Python {version} or newer: {said}")
+        };
+        return Err(fail(FailureClass::Environment, message, !absent));
+    }
+    let found = out.stdout_text().trim().to_owned();
+    look.also([PathBuf::from(&found)], ctx.file_time());
+    ctx.known.put(question, look, found);
     Ok(())
 }
 
@@ -382,23 +480,7 @@ async fn warm(
     phases: &[String],
 ) -> Result<(), Failure> {
     if let Some(version) = &project.profile.min_python {
-        let out = command(
-            uv,
-            &["python", "find", "--no-project", &format!(">={version}")],
-            Some(&project.root),
-            env,
-        )
-        .await?;
-        if !out.success() {
-            return Err(fail(
-                FailureClass::Environment,
-                format!(
-                    "python: no Python {version} or newer ({}); install one or set uv.python",
-                    out.last_error_line()
-                ),
-                false,
-            ));
-        }
+        find_python(ctx, project, uv, env, version).await?;
     }
     let cwd = project.root.join(&project.profile.cwd);
     for phase in phases {

@@ -12,16 +12,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::cgroup;
 use super::procfs;
-use super::records::{Identity, Probe, StartRecord, probe};
+use super::records::{MONITOR_COMMAND, Probe, probe};
+use crate::crash::{self, Point};
 use crate::limits;
 
 /// A program that could not be started or watched.
@@ -50,8 +52,10 @@ pub enum ProcessError {
     Monitor {
         /// The attempt's folder.
         dir: String,
-        /// Last line of its log.
+        /// How it ended, or the last line of its log.
         said: String,
+        /// Whether a signal ended it: then another launch may go well.
+        killed: bool,
     },
 }
 
@@ -208,6 +212,7 @@ async fn run(cmd: &Cmd, held: Option<&File>) -> Result<Output, ProcessError> {
         hint: hint_for(&source),
         source,
     })?;
+    crash::at(Point::CommandStarted, &crash::command_name(&cmd.program, &cmd.args));
     let stdout = Reader::start(child.stdout.take(), cmd.max_output_bytes);
     let stderr = Reader::start(child.stderr.take(), cmd.max_output_bytes);
     if let Some(mut stdin) = child.stdin.take() {
@@ -379,23 +384,50 @@ pub struct MonitorLaunch {
     pub scope: Option<ScopeSpec>,
 }
 
-/// Starts the monitor and waits until it has begun, ended, or somebody else's is there.
+/// Starts the monitor and waits until it has begun, ended, or somebody else's is there. One that is
+/// killed before it has begun left nothing and is launched again, as a restarted daemon would.
 ///
 /// # Errors
 /// [`ProcessError`] where nothing was started.
 pub async fn launch_monitor(launch: &MonitorLaunch) -> Result<(), ProcessError> {
+    launch_monitor_for(launch, &Arc::default()).await
+}
+
+/// The same for somebody who looks at the attempt's folder: the monitor's end wakes him.
+///
+/// # Errors
+/// As [`launch_monitor`].
+pub async fn launch_monitor_for(
+    launch: &MonitorLaunch,
+    ended: &Arc<Notify>,
+) -> Result<(), ProcessError> {
+    for _ in 1..limits::MONITOR_LAUNCHES_COUNT {
+        match launch_where_possible(launch, ended).await {
+            Err(e @ ProcessError::Monitor { killed: true, .. }) => {
+                tracing::warn!("launching it again: {e}")
+            }
+            done => return done,
+        }
+    }
+    launch_where_possible(launch, ended).await
+}
+
+async fn launch_where_possible(
+    launch: &MonitorLaunch,
+    ended: &Arc<Notify>,
+) -> Result<(), ProcessError> {
     if let Some(scope) = &launch.scope {
-        match launch_once(launch, Some(scope)).await {
+        match launch_once(launch, Some(scope), ended).await {
             Ok(()) => return Ok(()),
             Err(e) => {
                 tracing::warn!(unit = scope.unit, "no scope could be had, starting without: {e}")
             }
         }
     }
-    match launch_once(launch, None).await {
+    match launch_once(launch, None, ended).await {
         Err(ProcessError::Spawn { source, .. }) if is_passing(&source) => {
             tokio::time::sleep(Duration::from_millis(limits::SPAWN_RETRY_MS)).await;
-            launch_once(launch, None).await
+            launch_once(launch, None, ended).await
         }
         done => done,
     }
@@ -404,6 +436,7 @@ pub async fn launch_monitor(launch: &MonitorLaunch) -> Result<(), ProcessError> 
 async fn launch_once(
     launch: &MonitorLaunch,
     scope: Option<&ScopeSpec>,
+    ended: &Arc<Notify>,
 ) -> Result<(), ProcessError> {
     let program = scope.map_or(&launch.exe, |s| &s.program);
     let failed = |source: io::Error| ProcessError::Spawn {
@@ -423,20 +456,43 @@ async fn launch_once(
     if let Some(scope) = scope {
         command.args(scope.args()).arg(&launch.exe);
     }
-    command.arg("__monitor").arg(&launch.attempt_dir);
-    command.env_clear().envs(&launch.env).stdin(Stdio::null());
+    command.arg(MONITOR_COMMAND).arg(&launch.attempt_dir);
+    // The monitor closes it when it has written `start.json`; nothing is ever read from it.
+    let (begins, its_end) = std::io::pipe().map_err(failed)?;
+    command.env_clear().envs(&launch.env).envs(crash::passed_on()).stdin(its_end);
     command.stdout(log.try_clone().map_err(failed)?).stderr(log);
+    crash::here(Point::MonitorLogMade);
     let mut child = command.spawn().map_err(failed)?;
-    let ended = tokio::spawn(async move { child.wait().await });
-    begun(&launch.attempt_dir, &log_path, &ended).await
+    crash::here(Point::MonitorLaunched);
+    // It holds the other end of the pipe as well.
+    drop(command);
+    let ended = Arc::clone(ended);
+    let gone = tokio::spawn(async move {
+        let status = child.wait().await;
+        ended.notify_one();
+        status
+    });
+    begun(&launch.attempt_dir, &log_path, begins, gone).await
+}
+
+/// Returns when the other end of the pipe is closed everywhere.
+async fn closed(pipe: io::PipeReader) -> io::Result<()> {
+    let mut pipe = pipe::Receiver::from_owned_fd(pipe.into())?;
+    let mut nothing = [0];
+    while pipe.read(&mut nothing).await? > 0 {}
+    Ok(())
 }
 
 async fn begun(
     dir: &Path,
     log: &Path,
-    ended: &JoinHandle<io::Result<ExitStatus>>,
+    begins: io::PipeReader,
+    ended: JoinHandle<io::Result<ExitStatus>>,
 ) -> Result<(), ProcessError> {
     let until = Instant::now() + Duration::from_millis(limits::MONITOR_BEGIN_MS);
+    // A hint like every event: what is in the folder decides, also where no hint comes.
+    let _ =
+        tokio::time::timeout(Duration::from_millis(limits::MONITOR_BEGIN_MS), closed(begins)).await;
     loop {
         let gone = ended.is_finished();
         let there = match probe(dir) {
@@ -448,97 +504,16 @@ async fn begun(
             return Ok(());
         }
         if gone || Instant::now() > until {
-            let said = super::tail::last_lines(log, 1).ok().and_then(|l| l.into_iter().next());
-            let said = said.filter(|s| !s.is_empty()).unwrap_or_else(|| "it said nothing".into());
-            return Err(ProcessError::Monitor { dir: dir.display().to_string(), said });
-        }
-        tokio::time::sleep(Duration::from_millis(limits::LOCK_POLL_MS)).await;
-    }
-}
-
-/// Ends the commands that hold a lock file for a program that is dead: SIGTERM, a little grace,
-/// SIGKILL. Blocks the thread; answers how many there were.
-pub fn end_orphaned_holders(lock: &Path) -> usize {
-    let first = procfs::orphaned_holders(lock);
-    signal_all(&first, &[Signal::SIGTERM, Signal::SIGCONT]);
-    let grace = Instant::now() + Duration::from_millis(limits::COMMAND_TERM_GRACE_MS);
-    let until = grace + Duration::from_millis(limits::COMMAND_TERM_GRACE_MS);
-    loop {
-        let left = procfs::orphaned_holders(lock);
-        if left.is_empty() || Instant::now() > until {
-            return first.len();
-        }
-        if Instant::now() > grace {
-            signal_all(&left, &[Signal::SIGKILL]);
-        }
-        std::thread::sleep(Duration::from_millis(limits::LOCK_POLL_MS));
-    }
-}
-
-/// Kills a process, if it is still the same one.
-pub fn kill_process(who: Identity) {
-    if procfs::process(who.pid).is_some_and(|p| p.id == who) {
-        let _ = kill(Pid::from_raw(who.pid), Signal::SIGKILL);
-    }
-}
-
-/// Ends what is left of an attempt whose monitor is dead: SIGINT to its leader, grace, SIGTERM to
-/// all, grace, SIGKILL. Only processes that are proven to belong to it are touched. Answers how
-/// many there were at first.
-pub async fn end_orphans(attempt_dir: &Path, start: &StartRecord, term_grace_ms: u64) -> usize {
-    let grace = Duration::from_millis(term_grace_ms);
-    // Who was proven once stays so: what proved it may be gone by the next look.
-    let known = Mutex::new(vec![]);
-    let look = || {
-        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = procfs::orphans(attempt_dir, start, &known);
-        known.clone()
-    };
-    let first = look();
-    // The leader alone, as its monitor would do it, so that Python can unwind.
-    if let Some(leader) = first.iter().find(|p| Some(p.id) == start.child) {
-        let _ = kill(Pid::from_raw(leader.id.pid), Signal::SIGINT);
-        wait_until(grace, || procfs::process(leader.id.pid).is_none_or(|p| p.id != leader.id))
-            .await;
-    }
-    signal_all(&look(), &[Signal::SIGTERM, Signal::SIGCONT]);
-    let gone = || look().is_empty();
-    if !wait_until(grace, gone).await {
-        // Each round finds what was forked since the one before.
-        wait_until(Duration::from_millis(limits::KILL_LIMIT_MS), || {
-            let left = look();
-            if let Some(dir) = procfs::cgroup_of(start).filter(|_| !left.is_empty()) {
-                cgroup::kill(dir);
-            }
-            signal_all(&left, &[Signal::SIGKILL]);
-            left.is_empty()
-        })
-        .await;
-    }
-    if let Some(dir) = procfs::cgroup_of(start).filter(|_| start.boot_id == procfs::boot_id()) {
-        cgroup::remove(dir);
-    }
-    first.len()
-}
-
-fn signal_all(processes: &[procfs::Process], signals: &[Signal]) {
-    for p in processes {
-        for signal in signals {
-            // Who is gone already needs no signal.
-            let _ = kill(Pid::from_raw(p.id.pid), *signal);
-        }
-    }
-}
-
-/// Looks again and again until it is so; returns whether it became so within `limit`.
-async fn wait_until(limit: Duration, so: impl Fn() -> bool) -> bool {
-    let until = Instant::now() + limit;
-    loop {
-        if so() {
-            return true;
-        }
-        if Instant::now() > until {
-            return false;
+            let status = if gone { ended.await.ok().and_then(Result::ok) } else { None };
+            let signal = status.as_ref().and_then(ExitStatusExt::signal);
+            let line = super::tail::last_lines(log, 1).ok().and_then(|l| l.into_iter().next());
+            let said = match (signal, line.filter(|line| !line.is_empty())) {
+                (Some(signal), _) => format!("it was killed by signal {signal}"),
+                (None, Some(line)) => line,
+                (None, None) => "it said nothing".into(),
+            };
+            let dir = dir.display().to_string();
+            return Err(ProcessError::Monitor { dir, said, killed: signal.is_some() });
         }
         tokio::time::sleep(Duration::from_millis(limits::LOCK_POLL_MS)).await;
     }

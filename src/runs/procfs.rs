@@ -6,7 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::cgroup;
-use super::records::{Identity, MARK, StartRecord};
+use super::records::{Identity, MARK, MONITOR_COMMAND, StartRecord};
+use crate::clock::Millis;
+
+/// Ticks in which the kernel tells the starts of processes: `USER_HZ`, 100 everywhere.
+const TICKS_PER_S: i64 = 100;
 
 /// A living process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,17 @@ fn read_stat(pid: i32) -> Option<Process> {
 #[must_use]
 pub fn process(pid: i32) -> Option<Process> {
     read_stat(pid)
+}
+
+/// How long ago a process was started, by a clock that nobody sets and that goes on while the
+/// machine sleeps, milliseconds; also after its end. `None` where the kernel does not say.
+#[must_use]
+pub fn age_ms(who: Identity) -> Option<i64> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let (seconds, hundredths) = text.split_whitespace().next()?.split_once('.')?;
+    let now_ticks = seconds.parse::<i64>().ok()? * TICKS_PER_S + hundredths.parse::<i64>().ok()?;
+    let age_ticks = now_ticks - i64::try_from(who.start_ticks).ok()?;
+    Some(age_ticks.max(0) * 1_000 / TICKS_PER_S)
 }
 
 /// All living processes.
@@ -138,9 +153,9 @@ pub fn cgroup_of(start: &StartRecord) -> Option<&Path> {
     start.cgroup.as_deref().filter(|dir| dir.file_name().is_some_and(|n| n == name.as_str()))
 }
 
-/// Living processes of an attempt whose monitor is dead, each proven to belong to it: by its
-/// control group, by its mark, by an earlier look (`known`), by the session that the monitor led,
-/// or by descent from one of these.
+/// Living processes of an attempt whose monitor is dead or cannot be asked any more, each proven to
+/// belong to it: by its control group, by its mark, by an earlier look (`known`), by the session that
+/// the monitor led, as a child of the monitor, or by descent from one of these.
 ///
 /// The number of a session stays taken while it has members, and is given anew after that: to a
 /// stranger, who may leave a session of that number behind (every daemon begins so). So a session
@@ -161,8 +176,10 @@ pub fn orphans(attempt: &Path, start: &StartRecord, known: &[Process]) -> Vec<Pr
     let can_be = |p: &&Process| {
         p.id.pid > 1 && p.id.pid != me && p.id.start_ticks >= start.monitor.start_ticks
     };
+    let monitor_lives = all.iter().any(|p| p.id == start.monitor);
     let is_proven = |p: &&Process| {
-        grouped.contains(&p.id.pid)
+        (monitor_lives && p.parent == start.monitor.pid)
+            || grouped.contains(&p.id.pid)
             || Some(p.id) == start.child
             || known.iter().any(|k| k.id == p.id)
             || is_marked(p.id.pid, attempt)
@@ -179,6 +196,28 @@ pub fn orphans(attempt: &Path, start: &StartRecord, known: &[Process]) -> Vec<Pr
         found.insert(p.id.pid, p);
     }
     found.into_values().collect()
+}
+
+/// A record for an attempt whose own one is gone: its monitor is known by its arguments, and where it
+/// is dead too, marks are what is left.
+#[must_use]
+pub fn unrecorded(attempt: &Path) -> StartRecord {
+    let is_monitor = |pid: i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|b| *b == 0).skip(1);
+        words.next() == Some(MONITOR_COMMAND.as_bytes())
+            && words.next() == Some(attempt.as_os_str().as_bytes())
+    };
+    let monitor = all().into_iter().map(|p| p.id).find(|id| is_monitor(id.pid));
+    StartRecord {
+        schema: 1,
+        // No process has that number.
+        monitor: monitor.unwrap_or(Identity { pid: i32::MAX, start_ticks: 0 }),
+        child: None,
+        cgroup: None,
+        boot_id: boot_id(),
+        started_at: Millis(0),
+    }
 }
 
 #[cfg(test)]
@@ -209,7 +248,7 @@ mod tests {
             child: None,
             cgroup: None,
             boot_id,
-            started_at: crate::clock::Millis(0),
+            started_at: Millis(0),
         }
     }
 

@@ -56,6 +56,9 @@ pub(super) fn read(root: &Path, scripts: ScriptsFrom) -> Result<BTreeMap<String,
     let Ok(meta) = std::fs::metadata(&path) else {
         return Ok(BTreeMap::new());
     };
+    if !meta.is_file() {
+        return Err(format!("{} is not a file", path.display()));
+    }
     if meta.len() > PROJECT_FILE_BYTES {
         return Err(format!(
             "{} has {} bytes; at most {PROJECT_FILE_BYTES} are read",

@@ -1,5 +1,6 @@
 //! Answers: pure reads of the database and of the log files.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use super::ctx::{Ctx, Unserved};
 use super::error::RunsError;
 use super::project::Project;
 use super::sql::{self, AttemptRow, RunRow};
+use super::sql_queue::{self, ActiveRow};
 use super::tail;
 use super::trigger::{invalid, known_phase};
 use super::view::{
@@ -43,12 +45,9 @@ pub(super) async fn get(ctx: &Ctx, scope: &Scope, adw_id: &str) -> Result<RunVie
 
 /// Its place among the waiting runs that exist for the scope.
 async fn position(ctx: &Ctx, scope: &Scope, row: &RunRow) -> Result<Option<i64>, RunsError> {
-    let active = sql::active_runs(ctx.db(), &row.host).await?;
-    let place = active
-        .iter()
-        .filter(|r| r.status() == RunStatus::Queued && scope.holds(&r.project))
-        .position(|r| r.adw_id == row.adw_id);
-    Ok(place.and_then(|p| i64::try_from(p + 1).ok()))
+    let before = sql_queue::before(ctx.db(), &row.host, &ActiveRow::of(row)).await?;
+    let theirs = before.iter().filter(|(project, _)| scope.holds(project));
+    Ok(Some(1 + theirs.map(|(_, count)| count).sum::<i64>()))
 }
 
 fn time(ms: Option<i64>) -> Option<String> {
@@ -173,13 +172,25 @@ pub(super) async fn list(ctx: &Ctx, filter: &ListFilter) -> Result<RunPage, Runs
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let next_cursor = if more { rows.last().map(|r| format!("after:{}", r.adw_id)) } else { None };
-    let mut workflows = Vec::with_capacity(rows.len());
-    for row in rows {
-        let attempts =
-            if row.active { sql::attempts(ctx.db(), &row.adw_id).await? } else { vec![] };
-        workflows.push(summary(&row, &attempts));
-    }
+    let attempts = attempts_on(ctx, &rows).await?;
+    let of = |row: &RunRow| attempts.get(&row.adw_id).map_or(&[][..], Vec::as_slice);
+    let workflows = rows.iter().map(|row| summary(row, of(row))).collect();
     Ok(RunPage { workflows, total, next_cursor })
+}
+
+/// The attempts of the active runs of a page, by run; one statement, however many they are.
+async fn attempts_on(
+    ctx: &Ctx,
+    rows: &[RunRow],
+) -> Result<HashMap<String, Vec<AttemptRow>>, RunsError> {
+    let mut found: HashMap<String, Vec<AttemptRow>> = HashMap::new();
+    let active = || rows.iter().filter(|row| row.active).map(|row| row.seq);
+    if let (Some(first), Some(last)) = (active().min(), active().max()) {
+        for attempt in sql::attempts_of_active(ctx.db(), first..=last).await? {
+            found.entry(attempt.adw_id.clone()).or_default().push(attempt);
+        }
+    }
+    Ok(found)
 }
 
 fn summary(row: &RunRow, attempts: &[AttemptRow]) -> RunSummary {
@@ -267,9 +278,7 @@ pub(super) async fn logs(
     let page =
         tail::page(&path, offset, limit as usize, tail_from, ended).map_err(|e| match e {
             tail::TailError::Cursor(_) => bad_cursor(query.after.as_deref().unwrap_or_default()),
-            tail::TailError::Io(source) => {
-                RunsError::Io { operation: "cannot read", path: path.display().to_string(), source }
-            }
+            tail::TailError::Io(source) => unread(attempt, &path, source),
         })?;
     // A follower that named no phase is led on to the next attempt when this one is read.
     let later =
@@ -287,6 +296,16 @@ pub(super) async fn logs(
         more: page.more || later.is_some(),
         ended: ended && (query.phase.is_some() || !row.active),
     })
+}
+
+/// Why a log cannot be shown.
+fn unread(attempt: &AttemptRow, path: &Path, source: std::io::Error) -> RunsError {
+    // The phase put something else there.
+    if source.kind() == std::io::ErrorKind::InvalidData {
+        let message = format!("the log of {} cannot be shown: {source}", attempt.phase);
+        return RunsError::WrongState { adw_id: attempt.adw_id.clone(), message };
+    }
+    RunsError::Io { operation: "cannot read", path: path.display().to_string(), source }
 }
 
 fn after<'a>(attempts: &'a [AttemptRow], of: &AttemptRow) -> Option<&'a AttemptRow> {

@@ -16,11 +16,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::procfs;
 use crate::clock::Millis;
+use crate::crash::{self, Point};
+use crate::limits;
 use crate::lock::is_locked;
 
 /// Name of the environment variable that marks every process of an attempt.
 pub const MARK: &str = "ADWD_INTERNAL_ATTEMPT";
+
+/// The hidden subcommand that is a monitor; the attempt's folder is its argument.
+pub const MONITOR_COMMAND: &str = "__monitor";
 
 /// What a monitor runs, and within which limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,12 +46,13 @@ pub struct LaunchSpec {
 }
 
 impl LaunchSpec {
-    /// Writes `spec.json`.
+    /// Writes `spec.json`. It is written anew before each launch, so it need not outlast a power
+    /// cut.
     ///
     /// # Errors
     /// The file system's.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
-        write_atomic(dir, "spec.json", self)
+        put(dir, "spec.json", self, Synced::Nothing)
     }
 
     /// Reads `spec.json`.
@@ -83,6 +90,24 @@ pub struct StartRecord {
     pub boot_id: String,
     /// When.
     pub started_at: Millis,
+}
+
+impl StartRecord {
+    /// How long ago the attempt began, by a clock that nobody sets; `None` where it began before
+    /// the present boot.
+    #[must_use]
+    pub fn age_ms(&self) -> Option<i64> {
+        (self.boot_id == procfs::boot_id()).then(|| procfs::age_ms(self.monitor))?
+    }
+}
+
+/// The moment from which on what was written is an attempt's. `stored` is its start as it was
+/// stored; where the clock was set back since, everything that it writes now bears an earlier time,
+/// so it is the start on the present clock.
+#[must_use]
+pub fn since(stored: Millis, start: Option<&StartRecord>, now: Millis) -> Millis {
+    let began = start.and_then(StartRecord::age_ms).map(|age_ms| now.plus_ms(-age_ms));
+    began.filter(|began| stored.since_ms(*began) > limits::CLOCK_SET_BACK_MS).unwrap_or(stored)
 }
 
 /// Why a tree was ended.
@@ -158,6 +183,12 @@ impl ExitRecord {
     }
 }
 
+/// `start.json`, where it is there and can be read.
+#[must_use]
+pub fn started(dir: &Path) -> Option<StartRecord> {
+    read_record(&dir.join("start.json")).ok().flatten()
+}
+
 /// Where an attempt stands, from its folder alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
@@ -210,9 +241,14 @@ pub fn request_stop(dir: &Path, reason: StopReason) -> io::Result<()> {
         return Ok(());
     }
     let temp = temp_name(dir, "stop.json");
-    std::fs::write(&temp, serde_json::to_vec(&StopFile { reason })?)?;
+    let written = std::fs::write(&temp, serde_json::to_vec(&StopFile { reason })?);
+    crash::here(Point::StopWritten);
+    // On a full disk an empty file can still be made, and asks for a cancel: a run that fills the
+    // disk must not keep out the request that would end it.
+    let asks = written.is_ok() || (reason == StopReason::Cancel && temp.exists());
     // A link, not a rename: it fails where a reason is already there.
-    let linked = std::fs::hard_link(&temp, &path);
+    let linked = if asks { std::fs::hard_link(&temp, &path) } else { written };
+    crash::here(Point::StopLinked);
     let _ = std::fs::remove_file(&temp);
     match linked {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
@@ -221,12 +257,13 @@ pub fn request_stop(dir: &Path, reason: StopReason) -> io::Result<()> {
 }
 
 /// The stop that was asked for, if one was. A request that cannot be read is one all the same:
-/// it keeps every later one out.
+/// it keeps every later one out. A look that fails, as where no file can be opened any more, is none.
 #[must_use]
 pub fn stop_requested(dir: &Path) -> Option<StopReason> {
-    match read_json::<StopFile>(&dir.join("stop.json")) {
+    let path = dir.join("stop.json");
+    match read_json::<StopFile>(&path) {
         Ok(file) => file.map(|s| s.reason),
-        Err(_) => Some(StopReason::Cancel),
+        Err(_) => path.exists().then_some(StopReason::Cancel),
     }
 }
 
@@ -237,22 +274,62 @@ fn temp_name(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!(".{name}.{}.{number}.tmp", std::process::id()))
 }
 
-/// Writes a JSON file so that a reader sees all of it or nothing, also after a power cut.
+/// Removes files in the making whose writer, ours or the scripts', was killed before they had their
+/// name. For when nobody writes any more: the attempt has ended, its monitor is gone.
+pub(crate) fn remove_unfinished(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            // One that stays is in nobody's way.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// What waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Synced {
+    /// Nothing: after a power cut the file may be absent, old, or empty.
+    Nothing,
+    /// What is in the file: after a power cut it is the old one or the new one, whole.
+    Content,
+    /// Its name as well: it is the new one from now on.
+    All,
+}
+
+/// Writes a JSON file so that a reader sees all of it or nothing, and so that it is there also
+/// after a power cut.
 ///
 /// # Errors
 /// The file system's.
 pub fn write_atomic<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<()> {
+    put(dir, name, value, Synced::All)
+}
+
+/// Writes a JSON file over one that [`write_atomic`] wrote: a power cut leaves the one or the other.
+///
+/// # Errors
+/// The file system's.
+pub fn replace<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<()> {
+    put(dir, name, value, Synced::Content)
+}
+
+fn put<T: Serialize>(dir: &Path, name: &str, value: &T, synced: Synced) -> io::Result<()> {
     let temp = temp_name(dir, name);
     let written = std::fs::File::create(&temp).and_then(|mut file| {
         file.write_all(&serde_json::to_vec_pretty(value)?)?;
-        file.sync_all()
+        crash::at(Point::RecordWritten, name);
+        if synced == Synced::Nothing { Ok(()) } else { file.sync_all() }
     });
+    crash::at(Point::RecordSynced, name);
     let renamed = written.and_then(|()| std::fs::rename(&temp, dir.join(name)));
     if renamed.is_err() {
         let _ = std::fs::remove_file(&temp);
     }
     renamed?;
-    std::fs::File::open(dir)?.sync_all()
+    crash::at(Point::RecordRenamed, name);
+    if synced == Synced::All { std::fs::File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
 /// Reads a record; one that is none of ours counts as absent, so that no file that somebody left
@@ -269,14 +346,14 @@ fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 /// Reads a JSON file of ours; `None` where it is not there.
 fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{} is not a record of adwd: {e}", path.display()),
-            )
-        }),
+    let foreign = |e: &dyn std::fmt::Display| {
+        let message = format!("{} is not a record of adwd: {e}", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    };
+    match crate::plain::read(path, limits::RECORD_BYTES) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| foreign(&e)),
         Err(e) if is_absent(&e) => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::FileTooLarge => Err(foreign(&e)),
         Err(e) => Err(e),
     }
 }
@@ -286,10 +363,10 @@ fn is_absent(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Whether somebody holds a lock of the folder.
+/// Whether somebody holds a lock of the folder. What was put in the place of the file is not it.
 fn is_held(path: &Path) -> io::Result<bool> {
     match is_locked(path) {
-        Err(e) if is_absent(&e) => Ok(false),
+        Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::InvalidData => Ok(false),
         other => other,
     }
 }
@@ -321,6 +398,34 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
+    fn start_now() -> StartRecord {
+        let me = procfs::process(std::process::id().cast_signed()).unwrap();
+        StartRecord {
+            schema: 1,
+            monitor: me.id,
+            child: None,
+            cgroup: None,
+            boot_id: procfs::boot_id(),
+            started_at: Millis(1),
+        }
+    }
+
+    #[test]
+    fn the_start_of_an_attempt_follows_a_clock_that_was_set_back() {
+        const DAY_MS: i64 = 86_400_000;
+        let start = start_now();
+        let age_ms = start.age_ms().unwrap();
+        assert!((0..DAY_MS).contains(&age_ms), "{age_ms}");
+        let (stored, now) = (Millis(10 * DAY_MS), Millis(10 * DAY_MS + age_ms));
+        assert_eq!(since(stored, Some(&start), now), stored, "nobody set it");
+        assert_eq!(since(stored, Some(&start), now.plus_ms(2 * DAY_MS)), stored, "set forward");
+        let back = since(stored, Some(&start), now.plus_ms(-2 * DAY_MS));
+        assert!((0..5_000).contains(&stored.plus_ms(-2 * DAY_MS).since_ms(back)), "{back:?}");
+        let before = StartRecord { boot_id: "another".into(), ..start };
+        assert_eq!(since(stored, Some(&before), now.plus_ms(-2 * DAY_MS)), stored);
+        assert_eq!(since(stored, None, now), stored);
+    }
+
     #[test]
     fn an_empty_folder_is_an_attempt_that_never_started() {
         let dir = tempfile::tempdir().unwrap();
@@ -349,6 +454,25 @@ mod tests {
         assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
     }
 
+    /// A pipe in the place of a record or a lock would keep the daemon waiting for ever.
+    #[test]
+    fn pipes_and_links_are_no_records_and_no_locks() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["start.json", "run.lock"] {
+            nix::unistd::mkfifo(&at(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        for name in ["exit.json", "execution.log"] {
+            std::os::unix::fs::symlink("/dev/zero", at(name)).unwrap();
+        }
+        assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
+        std::fs::remove_file(at("start.json")).unwrap();
+        std::fs::write(at("start.json"), vec![b' '; 2 << 20]).unwrap();
+        assert_eq!(probe(dir.path()).unwrap(), Probe::NotStarted);
+        nix::unistd::mkfifo(&at("stop.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(stop_requested(dir.path()), Some(StopReason::Cancel));
+    }
+
     #[test]
     fn an_end_counts_only_when_its_monitor_is_gone() {
         let dir = tempfile::tempdir().unwrap();
@@ -359,6 +483,18 @@ mod tests {
         assert_eq!(probe(dir.path()).unwrap(), live);
         drop(alive);
         assert_eq!(probe(dir.path()).unwrap(), Probe::Ended(exit));
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_unfinished_goes_and_all_else_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let temp = temp_name(dir.path(), "spec.json");
+        let others = ["spec.json", "execution.log", "own.tmp", ".spec.json.bak"];
+        std::fs::write(&temp, "{").unwrap();
+        others.iter().for_each(|name| std::fs::write(dir.path().join(name), "").unwrap());
+        remove_unfinished(dir.path());
+        assert!(!temp.exists());
+        assert!(others.iter().all(|name| dir.path().join(name).exists()));
     }
 
     #[test]

@@ -102,10 +102,11 @@ impl Spent {
         Spent { estimated_micro, ..self.zip(&told, i64::max) }
     }
 
-    /// The figures of an account that knows no estimates; none is larger than a call may tell.
+    /// The figures of an account that knows no estimates. What is no count is none: one figure of
+    /// that size would make every sum that it comes into overflow.
     #[must_use]
     pub fn of_usage(told: &Usage) -> Spent {
-        let count = |told: i64| told.clamp(0, TOKENS_MAX);
+        let count = |n: i64| if (0..TOKENS_MAX).contains(&n) { n } else { 0 };
         Spent {
             agent_calls: count(told.agent_calls),
             cut_calls: 0,
@@ -113,7 +114,7 @@ impl Spent {
             output_tokens: count(told.output_tokens),
             cache_read_tokens: count(told.cache_read_tokens),
             cache_creation_tokens: count(told.cache_creation_tokens),
-            usd_micro: micros(told.cost_usd.min(USD_MAX)),
+            usd_micro: micros(Some(told.cost_usd).filter(|usd| *usd < USD_MAX).unwrap_or(0.0)),
             estimated_micro: 0,
         }
     }
@@ -194,12 +195,11 @@ impl Tokens {
     fn price_micro(self, prices: &Prices) -> i64 {
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
         let of = |tokens: i64, price: f64| tokens as f64 * price / MICROS;
-        micros(
-            of(self.input, prices.input)
-                + of(self.cache_creation, prices.input * 1.25)
-                + of(self.cache_read, prices.input * 0.1)
-                + of(self.output, prices.output),
-        )
+        let usd = of(self.input, prices.input)
+            + of(self.cache_creation, prices.input * 1.25)
+            + of(self.cache_read, prices.input * 0.1)
+            + of(self.output, prices.output);
+        micros(usd.min(USD_MAX))
     }
 }
 
@@ -282,7 +282,7 @@ impl Account {
             .values()
             .fold(Tokens::default(), |sum, message| sum.zip(*message, i64::saturating_add));
         let tokens = self.told.zip(seen, |told, seen| told.max(seen).min(TOKENS_MAX));
-        let estimate = tokens.price_micro(prices).min(micros(USD_MAX));
+        let estimate = tokens.price_micro(prices);
         // Of a call that goes on the price of what was seen may be beyond what was said.
         let (usd_micro, estimated_micro) = match self.cost_micro {
             Some(cost) => (cost, 0),
@@ -309,12 +309,13 @@ fn holds(line: &[u8], part: &[u8]) -> bool {
     line.windows(part.len()).any(|window| window == part)
 }
 
-/// Codex counts what it read from the cache as input too.
+/// Codex counts what it read from the cache, and what it wrote to it, as input too.
 fn codex(usage: &Map<String, Value>) -> Tokens {
     let read = Tokens::read(usage);
-    let cached = usage.get("cached_input_tokens").and_then(Value::as_i64).unwrap_or(0);
-    let cached = cached.clamp(0, read.input);
-    Tokens { input: read.input - cached, cache_read: cached, ..read }
+    let count = |name: &str| usage.get(name).and_then(Value::as_i64).unwrap_or(0);
+    let cache_read = count("cached_input_tokens").clamp(0, read.input);
+    let cache_creation = count("cache_write_input_tokens").clamp(0, read.input - cache_read);
+    Tokens { input: read.input - cache_read - cache_creation, cache_read, cache_creation, ..read }
 }
 
 /// A cost out of an untrusted value.

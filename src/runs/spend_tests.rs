@@ -44,7 +44,32 @@ fn codex_says_tokens_for_each_turn_and_no_cost() {
     assert_eq!((one.input_tokens, one.cache_read_tokens, one.output_tokens), (40, 60, 7));
     assert_eq!(one.usd_micro, one.estimated_micro);
     assert_eq!(one.cut_calls, 0);
+    let written = r#"{"type":"turn.completed","usage":{"input_tokens":100,"cached_input_tokens":60,"cache_write_input_tokens":30}}"#;
+    let one = spent(&[written]);
+    assert_eq!((one.input_tokens, one.cache_read_tokens, one.cache_creation_tokens), (10, 60, 30));
     assert_eq!(spent(&[turn, turn]).output_tokens, 14);
+}
+
+/// What real programs wrote: `tests/agents/README.md`.
+#[test]
+fn recorded_streams_are_counted_as_their_programs_count() {
+    let of = |stream: &str| spent(&stream.lines().collect::<Vec<_>>());
+    let claude = of(include_str!("../../tests/agents/streams/claude-done.jsonl"));
+    let codex = of(include_str!("../../tests/agents/streams/codex-done.jsonl"));
+    for one in [claude, codex] {
+        assert_eq!((one.input_tokens, one.output_tokens, one.cut_calls), (122, 43, 0));
+        assert_eq!((one.cache_read_tokens, one.cache_creation_tokens), (5300, 300));
+    }
+    assert_eq!((claude.usd_micro, claude.estimated_micro), (3908, 0));
+    assert_eq!(codex.usd_micro, codex.estimated_micro);
+    // Its last line tells 40,000 of the 60,000 that its messages tell: the last one is left out.
+    let stopped = of(include_str!("../../tests/agents/streams/claude-budget.jsonl"));
+    assert_eq!((stopped.input_tokens, stopped.usd_micro), (60_000, 300_000));
+    // Who failed before its first figure has told nothing, and ended all the same.
+    let cut: Vec<&str> =
+        include_str!("../../tests/agents/streams/codex-cut.jsonl").lines().collect();
+    let cut = account(&cut).spent(true, &PRICES);
+    assert_eq!((cut.agent_calls, cut.input_tokens, cut.cut_calls), (1, 0, 0));
 }
 
 #[test]
@@ -111,13 +136,12 @@ fn no_stream_and_no_state_file_tells_more_than_can_be_added_up_for_years() {
     let estimate = account(&[turn; 50]).spent(true, &dear).usd_micro;
     let file =
         Usage { agent_calls: i64::MAX, input_tokens: i64::MAX, cost_usd: 1e12, ..Usage::default() };
-    let told = Spent::default().at_least(&file);
-    for figure in [said.input_tokens, said.usd_micro, estimate, told.agent_calls, told.input_tokens]
-    {
+    for figure in [said.input_tokens, said.usd_micro, estimate] {
         assert!((1..most).contains(&figure), "{figure}");
     }
-    assert_eq!(told.usd_micro, 1_000_000_000_000);
-    assert_eq!(Spent::of_usage(&Usage { output_tokens: -1, ..file }).output_tokens, 0);
+    let none = Spent::default();
+    assert_eq!(none.at_least(&file), none, "such a figure is none");
+    assert_eq!(Spent::of_usage(&Usage { output_tokens: -1, ..file }), none);
 }
 
 /// Found by reading for the fuzz target: each id was kept whole, and a line may have 8 MB.

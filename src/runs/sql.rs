@@ -9,6 +9,7 @@ pub use super::sql_scope::{list, run_within};
 use super::view::{Failure, RunStatus};
 use crate::args;
 use crate::clock::Millis;
+use crate::crash::{self, Point};
 use crate::db::{Db, DbError, Tx};
 
 /// Stores a new run. A second active run of the issue, or a taken id, is a unique violation.
@@ -98,14 +99,21 @@ pub async fn attempts(db: &Db, adw_id: &str) -> Result<Vec<AttemptRow>, DbError>
     .await
 }
 
-/// Runs of this host that have not ended, the next to leave the queue first.
+/// The attempts of the active runs whose numbers lie in a range, each run's in the order of
+/// [`attempts`].
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn active_runs(db: &Db, host: &str) -> Result<Vec<RunRow>, DbError> {
+pub async fn attempts_of_active(
+    db: &Db,
+    seqs: std::ops::RangeInclusive<i64>,
+) -> Result<Vec<AttemptRow>, DbError> {
     db.all(
-        "SELECT * FROM runs WHERE host = $1 AND active ORDER BY priority DESC, queued_at, seq",
-        args![host],
+        "SELECT a.* FROM attempts a JOIN runs r ON r.adw_id = a.adw_id \
+         WHERE r.active AND r.seq BETWEEN $1 AND $2 \
+         ORDER BY MAX(a.started_at) OVER (PARTITION BY a.adw_id, a.phase ORDER BY a.attempt), \
+         a.phase, a.attempt",
+        args![*seqs.start(), *seqs.end()],
     )
     .await
 }
@@ -182,6 +190,7 @@ pub async fn move_status(
     now: Millis,
 ) -> Result<bool, DbError> {
     debug_assert!(super::run::may_move(from, to), "{from} -> {to}");
+    crash::at(Point::StatusUnmoved, to.as_str());
     let n = db
         .exec(
             "UPDATE runs SET status = $3, revision = revision + 1, \
@@ -190,6 +199,32 @@ pub async fn move_status(
             args![adw_id, from.as_str(), to.as_str(), now],
         )
         .await?;
+    crash::at(Point::StatusMoved, to.as_str());
+    Ok(n == 1)
+}
+
+/// Moves a run that is prepared from `starting` to `running`, with what was found out of its base;
+/// `false` where it was not in `starting` any more.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn begin_running(
+    db: &Db,
+    adw_id: &str,
+    p: &Prepared,
+    now: Millis,
+) -> Result<bool, DbError> {
+    crash::here(Point::RunningUnstored);
+    let n = db
+        .exec(
+            "UPDATE runs SET status = 'running', revision = revision + 1, \
+             started_at = COALESCE(started_at, $4), \
+             base_branch = COALESCE($2, base_branch), base_commit = COALESCE($3, base_commit) \
+             WHERE adw_id = $1 AND status = 'starting'",
+            args![adw_id, &p.base_branch, &p.base_commit, now],
+        )
+        .await?;
+    crash::here(Point::RunningStored);
     Ok(n == 1)
 }
 
@@ -206,6 +241,7 @@ pub async fn finish(
     now: Millis,
 ) -> Result<bool, DbError> {
     debug_assert!(super::run::may_move(from, to), "{from} -> {to}");
+    crash::at(Point::RunUnfinished, to.as_str());
     let n = db
         .exec(
             "UPDATE runs SET status = $3, active = FALSE, revision = revision + 1, \
@@ -214,6 +250,7 @@ pub async fn finish(
             args![adw_id, from.as_str(), to.as_str(), now, failure.map(json)],
         )
         .await?;
+    crash::at(Point::RunFinished, to.as_str());
     Ok(n == 1)
 }
 
@@ -222,6 +259,7 @@ pub async fn finish(
 /// # Errors
 /// [`DbError`].
 pub async fn set_prepared(db: &Db, adw_id: &str, p: &Prepared) -> Result<bool, DbError> {
+    crash::here(Point::PreparedUnstored);
     let n = db
         .exec(
             "UPDATE runs SET worktree_path = COALESCE($2, worktree_path), \
@@ -232,6 +270,7 @@ pub async fn set_prepared(db: &Db, adw_id: &str, p: &Prepared) -> Result<bool, D
             args![adw_id, &p.worktree_path, &p.base_branch, &p.base_commit],
         )
         .await?;
+    crash::here(Point::PreparedStored);
     Ok(n == 1)
 }
 
@@ -240,13 +279,15 @@ pub async fn set_prepared(db: &Db, adw_id: &str, p: &Prepared) -> Result<bool, D
 /// # Errors
 /// [`DbError`].
 pub async fn worktree_removed(db: &Db, adw_id: &str) -> Result<(), DbError> {
+    crash::here(Point::RemovalUnstored);
     db.exec(
         "UPDATE runs SET worktree = 'removed', revision = revision + 1 \
          WHERE adw_id = $1 AND worktree = 'present' AND NOT active",
         args![adw_id],
     )
-    .await
-    .map(drop)
+    .await?;
+    crash::here(Point::RemovalStored);
+    Ok(())
 }
 
 /// A run that uses the worktree of this ended one: itself, where it goes on, or another that is
@@ -315,7 +356,9 @@ pub async fn begin_attempt(
         )
         .await?;
     }
+    crash::here(Point::AttemptUnbegun);
     tx.commit().await?;
+    crash::here(Point::AttemptBegun);
     Ok(n == 1)
 }
 
@@ -335,7 +378,10 @@ pub async fn attempt_running(db: &Db, a: &AttemptRow) -> Result<(), DbError> {
     if n == 1 {
         count_change(&mut tx, &a.adw_id).await?;
     }
-    tx.commit().await
+    crash::here(Point::AttemptNotRunning);
+    tx.commit().await?;
+    crash::here(Point::AttemptRunning);
+    Ok(())
 }
 
 /// A change of an attempt is a change of its run.
@@ -377,7 +423,9 @@ pub async fn end_attempt(
     if n == 1 {
         count_change(&mut tx, &a.adw_id).await?;
     }
+    crash::here(Point::AttemptUnended);
     tx.commit().await?;
+    crash::here(Point::AttemptEnded);
     Ok(n == 1)
 }
 
@@ -386,6 +434,7 @@ pub async fn end_attempt(
 /// # Errors
 /// [`DbError`].
 pub async fn tell(db: &Db, adw_id: &str, t: &Told) -> Result<(), DbError> {
+    crash::here(Point::TellUnstored);
     db.exec(
         "UPDATE runs SET issue_title = COALESCE($2, issue_title), \
          issue_class = COALESCE($3, issue_class), branch = COALESCE($4, branch), \
@@ -411,8 +460,9 @@ pub async fn tell(db: &Db, adw_id: &str, t: &Told) -> Result<(), DbError> {
             &t.state_problem,
         ],
     )
-    .await
-    .map(drop)
+    .await?;
+    crash::here(Point::TellStored);
+    Ok(())
 }
 
 /// Records when the next automatic attempt is due.
@@ -420,13 +470,15 @@ pub async fn tell(db: &Db, adw_id: &str, t: &Told) -> Result<(), DbError> {
 /// # Errors
 /// [`DbError`].
 pub async fn set_retry_at(db: &Db, adw_id: &str, at: Millis) -> Result<(), DbError> {
+    crash::here(Point::RetryUnstored);
     db.exec(
         "UPDATE runs SET retry_at = $2, revision = revision + 1 \
          WHERE adw_id = $1 AND (retry_at IS NULL OR retry_at <> $2)",
         args![adw_id, at],
     )
-    .await
-    .map(drop)
+    .await?;
+    crash::here(Point::RetryStored);
+    Ok(())
 }
 
 /// Asks for the end of a run. A queued one ends at once: then the answer is `true`.
@@ -454,7 +506,9 @@ pub async fn request_stop(
         args![adw_id],
     )
     .await?;
+    crash::here(Point::StopUncommitted);
     tx.commit().await?;
+    crash::here(Point::StopStored);
     Ok(ended == 1)
 }
 
@@ -490,6 +544,7 @@ pub async fn requeue(
 /// # Errors
 /// [`DbError`].
 pub async fn update_external(db: &Db, r: &RunRow) -> Result<bool, DbError> {
+    crash::here(Point::ForeignUnchanged);
     let n = db
         .exec(
             "UPDATE runs SET status = $2, revision = revision + 1, issue_number = $3, \
@@ -523,6 +578,7 @@ pub async fn update_external(db: &Db, r: &RunRow) -> Result<bool, DbError> {
             ],
         )
         .await?;
+    crash::here(Point::ForeignChanged);
     Ok(n == 1)
 }
 

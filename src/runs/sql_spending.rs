@@ -6,6 +6,7 @@ use super::spend::{Spent, settle};
 use super::view::{Failure, Usage};
 use crate::args;
 use crate::clock::Millis;
+use crate::crash::{self, Point};
 use crate::db::{Db, DbError, Tx};
 
 /// The row that figures are added to.
@@ -122,7 +123,9 @@ pub async fn record(
         args![&key.adw_id, usage_json(&phases, &total), total.usage().cost_usd],
     )
     .await?;
+    crash::here(Point::SpendingUncommitted);
     tx.commit().await?;
+    crash::here(Point::SpendingStored);
     Ok((total, change))
 }
 
@@ -246,7 +249,10 @@ pub async fn carry(
             put(&mut tx, &key, &run.project, &user, spent, now).await?;
         }
     }
-    tx.commit().await
+    crash::here(Point::CarryUncommitted);
+    tx.commit().await?;
+    crash::here(Point::Carried);
+    Ok(())
 }
 
 /// What was spent by a run in all, and on one day by a project, by a user, and by all.
@@ -327,6 +333,7 @@ pub async fn spent(
 /// [`DbError`].
 pub async fn stop_for_budget(db: &Db, adw_id: &str, failure: &Failure) -> Result<bool, DbError> {
     let failure = serde_json::to_string(failure).unwrap_or_default();
+    crash::here(Point::BudgetStopUnstored);
     let n = db
         .exec(
             "UPDATE runs SET status = 'stopping', stop_requested = TRUE, budget_stop = $2, \
@@ -335,6 +342,7 @@ pub async fn stop_for_budget(db: &Db, adw_id: &str, failure: &Failure) -> Result
             args![adw_id, failure],
         )
         .await?;
+    crash::here(Point::BudgetStopStored);
     Ok(n == 1)
 }
 

@@ -100,16 +100,23 @@ impl AdwState {
     /// # Errors
     /// [`StateProblem::Foreign`].
     pub fn of_run(self, adw_id: &str) -> Result<AdwState, StateProblem> {
-        match self.text("adw_id") {
+        match self.prose("adw_id") {
             Some(found) if found != adw_id => Err(StateProblem::Foreign { found }),
             _ => Ok(self),
         }
     }
 
-    /// A non-empty text of a key; a number is taken as its decimal form.
+    /// A name under a key: a non-empty text of at most [`limits::STATE_NAME_BYTES`]; a number is
+    /// taken as its decimal form.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<String> {
         text_of(self.raw.get(key)?)
+    }
+
+    /// Prose under a key, cut off after [`limits::STATE_PROSE_CHARS`].
+    #[must_use]
+    pub fn prose(&self, key: &str) -> Option<String> {
+        prose_of(self.raw.get(key)?)
     }
 
     /// A boolean of a key; absent is `None`.
@@ -121,7 +128,7 @@ impl AdwState {
     /// Title of the issue.
     #[must_use]
     pub fn issue_title(&self) -> Option<String> {
-        text_of(self.raw.get("issue")?.get("title")?)
+        prose_of(self.raw.get("issue")?.get("title")?)
     }
 
     /// Status words per phase.
@@ -152,7 +159,7 @@ impl AdwState {
         let blockers = issues.map_or(0, |list| list.iter().filter(|i| is_blocker(i)).count());
         Some(Review {
             success: object.get("success")?.as_bool()?,
-            summary: object.get("review_summary").and_then(text_of).unwrap_or_default(),
+            summary: object.get("review_summary").and_then(prose_of).unwrap_or_default(),
             blockers,
             reviewed_at: object.get("reviewed_at").and_then(text_of),
         })
@@ -191,16 +198,29 @@ impl AdwState {
         Some(StateError {
             phase: o.get("phase").and_then(text_of),
             class: o.get("class").and_then(Value::as_str).and_then(FailureClass::parse),
-            message: o.get("message").and_then(text_of)?,
+            message: o.get("message").and_then(prose_of)?,
             retryable: o.get("retryable").and_then(Value::as_bool).unwrap_or(false),
         })
     }
 }
 
+/// A name. A whole page of runs shows theirs, so that none may be as large as a state file is.
 fn text_of(value: &Value) -> Option<String> {
     match value {
+        Value::String(s) if s.len() > limits::STATE_NAME_BYTES => None,
+        other => prose_of(other),
+    }
+}
+
+fn prose_of(value: &Value) -> Option<String> {
+    match value {
         // A NUL is no text: PostgreSQL refuses it, and a path with one leads nowhere.
-        Value::String(s) if !s.is_empty() && !s.contains('\0') => Some(s.clone()),
+        Value::String(s) if !s.is_empty() && !s.contains('\0') => {
+            Some(match s.char_indices().nth(limits::STATE_PROSE_CHARS) {
+                Some((end, _)) => format!("{}…", &s[..end]),
+                None => s.clone(),
+            })
+        }
         Value::Number(n) => Some(n.to_string()),
         _ => None,
     }

@@ -9,6 +9,7 @@ use super::sql::{self, Requeue, RunRow};
 use super::view::{Caller, Failure, FailureClass, RunStatus, RunView};
 use super::{query, run, trigger};
 use crate::auth::Scope;
+use crate::crash::{self, Point};
 
 async fn own_run(ctx: &Ctx, scope: &Scope, adw_id: &str) -> Result<RunRow, RunsError> {
     let row = query::row_of(ctx, scope, adw_id).await?;
@@ -151,7 +152,9 @@ pub(super) async fn requeue(
             .await
             .map_err(taken)?;
     }
+    crash::here(Point::ResumeUncommitted);
     tx.commit().await?;
+    crash::here(Point::ResumeStored);
     ctx.run_changed(&row.adw_id);
     ctx.deps.changes.send(crate::changes::Changed::Queue);
     ctx.wake.notify_one();

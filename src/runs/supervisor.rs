@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::ctx::Ctx;
 use super::error::RunsError;
 use super::sql;
+use super::sql_queue::{self, ActiveRow};
 use super::view::RunStatus;
 use super::{driver, external, janitor};
 use crate::changes::Changed;
@@ -18,7 +19,8 @@ use crate::limits;
 /// What the dispatcher is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The active runs as the database has them, the next to leave the queue first.
+    /// The active runs as the database has them, the next to leave the queue first; of those that
+    /// wait, at least as many of each project as there is room for.
     Scanned(Vec<ActiveRun>),
     /// A driver has come to rest.
     DriverEnded(String),
@@ -112,8 +114,12 @@ pub(crate) async fn supervise(ctx: Arc<Ctx>) {
     let looker = tokio::spawn(look_around(Arc::clone(&ctx)));
     while !ctx.deps.shutdown.is_cancelled() {
         ctx.beat();
-        match scan(&ctx).await {
+        let mut pause = limits::SCAN_MS;
+        match scan(&ctx, dispatcher.driven.len()).await {
             Ok(active) => {
+                if active.is_empty() {
+                    pause = limits::SCAN_IDLE_MS;
+                }
                 for effect in dispatcher.handle(Event::Scanned(active)) {
                     apply(&ctx, &mut drivers, effect).await;
                 }
@@ -122,7 +128,7 @@ pub(crate) async fn supervise(ctx: Arc<Ctx>) {
         }
         tokio::select! {
             () = ctx.wake.notified() => {}
-            () = tokio::time::sleep(Duration::from_millis(limits::SCAN_MS)) => {}
+            () = tokio::time::sleep(Duration::from_millis(pause)) => {}
             () = ctx.deps.shutdown.cancelled() => {}
             Some(ended) = drivers.join_next() => {
                 if let Ok(adw_id) = ended {
@@ -138,20 +144,32 @@ pub(crate) async fn supervise(ctx: Arc<Ctx>) {
     while drivers.join_next().await.is_some() {}
 }
 
-async fn scan(ctx: &Ctx) -> Result<Vec<ActiveRun>, RunsError> {
-    let rows = sql::active_runs(ctx.db(), &ctx.deps.host).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let project_max = ctx.project(&row.project).map_or(0, |p| p.max_running(ctx.config()));
-            ActiveRun {
-                status: row.status(),
-                adw_id: row.adw_id,
-                project: row.project,
-                project_max,
-            }
-        })
-        .collect())
+/// Those who work, and the first who wait, of each project as many as there may be room for. Some of
+/// those who wait may still have a driver, `driven` at most; these are no candidates.
+async fn scan(ctx: &Ctx, driven: usize) -> Result<Vec<ActiveRun>, RunsError> {
+    let host = &ctx.deps.host;
+    let mut rows = sql_queue::working(ctx.db(), host).await?;
+    let max = |name: &str| ctx.project(name).map_or(0, |p| p.max_running(ctx.config()));
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let moving = rows.iter().filter(|r| r.status() == RunStatus::Stopping || max(&r.project) > 0);
+    let room = ctx.config().limits.max_running.saturating_sub(count(moving.count()));
+    for project in ctx.projects() {
+        let working = rows.iter().filter(|row| row.project == project.name).count();
+        let wanted = room.min(max(&project.name).saturating_sub(count(working)));
+        if wanted > 0 {
+            let limit = wanted.saturating_add(count(driven));
+            let next = sql_queue::next_of_project(ctx.db(), host, &project.name, limit);
+            rows.extend(next.await?);
+        }
+    }
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.priority), row.queued_at, row.seq));
+    let active = |row: ActiveRow| ActiveRun {
+        status: row.status(),
+        project_max: max(&row.project),
+        adw_id: row.adw_id,
+        project: row.project,
+    };
+    Ok(rows.into_iter().map(active).collect())
 }
 
 async fn apply(ctx: &Arc<Ctx>, drivers: &mut JoinSet<String>, effect: Effect) {

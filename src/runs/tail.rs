@@ -3,7 +3,6 @@
 //! The log is written by strangers: it may hold a line of 50 MB, NULs, escape sequences, or half a
 //! character. What leaves this module is text that a terminal and a JSON reader can bear.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -63,7 +62,7 @@ fn cut(bytes: &[u8], length: u64) -> String {
 
 /// Reads at most `max` bytes from `offset`; nothing where the file is not there.
 fn read_at(path: &Path, offset: u64, max: usize) -> io::Result<Vec<u8>> {
-    let mut file = match File::open(path) {
+    let mut file = match crate::plain::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
         Err(e) => return Err(e),
@@ -147,12 +146,14 @@ pub fn page(
     from_end: bool,
     ended: bool,
 ) -> Result<Page, TailError> {
-    let size = std::fs::metadata(path).map_or(0, |m| m.len());
+    let size = std::fs::symlink_metadata(path).map_or(0, |m| m.len());
     let start = match cursor {
         Some(text) => text
             .parse::<u64>()
             .ok()
-            .filter(|offset| *offset <= size && !text.starts_with('+'))
+            .filter(|_| !text.starts_with('+'))
+            // A log that its phase cut off or took away begins anew, for who follows it too.
+            .map(|offset| if offset > size { 0 } else { offset })
             .ok_or_else(|| TailError::Cursor(text.to_owned()))?,
         None if from_end => start_of_last(path, size, limit, ended)?,
         None => 0,
@@ -181,12 +182,13 @@ pub fn page(
 /// A page that holds the beginning of one line that is longer than a page, and leads behind it.
 fn long_line(path: &Path, start: u64, head: &[u8], ended: bool) -> io::Result<Page> {
     let mut end = start + head.len() as u64;
-    let mut whole = false;
+    let (mut whole, mut has_end) = (false, false);
     while !whole && end - start < limits::TAIL_LONG_LINE_BYTES {
         let bytes = read_at(path, end, limits::TAIL_STEP_BYTES)?;
         let found = bytes.iter().position(|b| *b == b'\n');
         end += found.map_or(bytes.len(), |p| p + 1) as u64;
-        whole = found.is_some();
+        has_end = found.is_some();
+        whole = has_end;
         if !whole && bytes.len() < limits::TAIL_STEP_BYTES {
             if !ended {
                 // Not written to its end yet: held back like any other.
@@ -196,7 +198,7 @@ fn long_line(path: &Path, start: u64, head: &[u8], ended: bool) -> io::Result<Pa
         }
     }
     let more = read_at(path, end, 1).is_ok_and(|b| !b.is_empty());
-    let length = end - start - u64::from(whole && !ended);
+    let length = end - start - u64::from(has_end);
     Ok(Page { lines: vec![cut(head, length)], next: end.to_string(), more })
 }
 
@@ -219,7 +221,7 @@ fn start_of_last(path: &Path, size: u64, limit: usize, ended: bool) -> io::Resul
 /// # Errors
 /// The file could not be read.
 pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
-    let size = std::fs::metadata(path).map_or(0, |m| m.len());
+    let size = std::fs::symlink_metadata(path).map_or(0, |m| m.len());
     let from = size.saturating_sub(limits::TAIL_LAST_BYTES);
     let bytes =
         read_at(path, from, usize::try_from(limits::TAIL_LAST_BYTES).unwrap_or(usize::MAX))?;
@@ -281,7 +283,9 @@ mod tests {
         let last = page(&path, None, 3, true, false).unwrap();
         assert_eq!((last.lines[0].as_str(), last.lines.len(), last.more), ("line 22", 3, false));
         assert!(matches!(page(&path, Some("x"), 3, false, false), Err(TailError::Cursor(_))));
-        assert!(matches!(page(&path, Some("99999"), 3, false, false), Err(TailError::Cursor(_))));
+        assert!(matches!(page(&path, Some("+1"), 3, false, false), Err(TailError::Cursor(_))));
+        let anew = page(&path, Some("99999"), 1, false, false).unwrap();
+        assert_eq!(anew.lines, ["line 0"], "it was cut off meanwhile");
     }
 
     #[test]
@@ -301,8 +305,9 @@ mod tests {
         );
         bytes.extend_from_slice(b"\nlast\n");
         std::fs::write(&path, &bytes).unwrap();
+        let over = page(&path, Some(&first.next), 9, false, true).unwrap();
         let shown = page(&path, Some(&first.next), 9, false, false).unwrap();
-        assert_eq!((shown.lines.len(), shown.more), (1, true));
+        assert_eq!((&shown, shown.lines.len(), shown.more), (&over, 1, true));
         assert!(
             shown.lines[0].ends_with(&format!("…[{} bytes in all]", 5 * limits::TAIL_PAGE_BYTES))
         );
@@ -334,6 +339,7 @@ mod tests {
     #[test]
     fn a_log_that_is_not_there_is_empty() {
         let path = Path::new("/nonexistent/execution.log");
+        assert_eq!(page(path, Some("5"), 5, false, false).unwrap().next, "0", "it was taken away");
         assert!(Tail::new().step(path).unwrap().is_empty());
         assert_eq!(page(path, None, 5, true, false).unwrap().lines.len(), 0);
         assert!(last_lines(path, 5).unwrap().is_empty());

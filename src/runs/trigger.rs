@@ -12,10 +12,12 @@ use super::error::RunsError;
 use super::project::Project;
 use super::run;
 use super::sql::{self, Requeue, RunRow};
-use super::view::{Caller, RunStatus, TriggerRequest, Triggered};
+use super::view::{Caller, RunStatus, RunView, TriggerRequest, Triggered};
 use super::{query, steer};
 use crate::auth::Scope;
+use crate::changes::{Changed, Subscription};
 use crate::clock::Millis;
+use crate::crash::{self, Point};
 use crate::db::Tx;
 use crate::ids::{IssueNumber, PhaseName, RunId};
 use crate::limits;
@@ -138,13 +140,38 @@ impl Valid {
     }
 }
 
+/// What became of a request that was accepted.
+pub(super) struct Accepted {
+    /// The run, as it is when it is answered.
+    pub(super) run: RunView,
+    /// It was active already.
+    pub(super) already_running: bool,
+}
+
+impl From<Accepted> for Triggered {
+    fn from(Accepted { run, already_running }: Accepted) -> Triggered {
+        let ended = run.status.is_terminal();
+        Triggered {
+            adw_id: run.adw_id,
+            status: if ended { run.status.as_str().into() } else { "pending".into() },
+            project: run.project,
+            issue_number: run.issue_number,
+            phases: run.phases.iter().map(|p| p.phase.clone()).collect(),
+            already_running,
+            worktree_path: run.worktree_path,
+            queue_position: run.queue_position,
+            failure: run.failure,
+        }
+    }
+}
+
 /// A whole workflow.
 pub(super) async fn trigger(
     ctx: &Arc<Ctx>,
     scope: &Scope,
     caller: &Caller,
     request: TriggerRequest,
-) -> Result<Triggered, RunsError> {
+) -> Result<Accepted, RunsError> {
     let valid = validate(ctx, scope, request)?;
     accept(ctx, caller, &valid, "trigger_adw_workflow").await
 }
@@ -155,7 +182,7 @@ pub(super) async fn enqueue(
     scope: &Scope,
     caller: &Caller,
     request: TriggerRequest,
-) -> Result<Triggered, RunsError> {
+) -> Result<Accepted, RunsError> {
     let valid = Valid { at_once: true, ..validate(ctx, scope, request)? };
     accept(ctx, caller, &valid, "trigger_adw_workflow").await
 }
@@ -165,7 +192,7 @@ async fn accept(
     caller: &Caller,
     valid: &Valid,
     tool: &'static str,
-) -> Result<Triggered, RunsError> {
+) -> Result<Accepted, RunsError> {
     // Twice at most: a lost race for the key, the issue or the id is seen on the second look.
     for _ in 0..2 {
         if let Some(first) = replay(ctx, caller, valid, tool).await? {
@@ -183,10 +210,10 @@ async fn accept(
         account::refuse_if_used_up(ctx, Payer { adw_id: "", project, user }).await?;
         match store(ctx, caller, valid, tool).await {
             Ok(adw_id) => {
-                note(ctx, caller, &valid.project, &valid.issue, &adw_id, tool);
-                ctx.run_changed(&adw_id);
-                ctx.deps.changes.send(crate::changes::Changed::Queue);
                 ctx.wake.notify_one();
+                ctx.run_changed(&adw_id);
+                ctx.deps.changes.send(Changed::Queue);
+                note(ctx, caller, &valid.project, &valid.issue, &adw_id, tool);
                 return answer_within(ctx, &valid.scope, &adw_id, false, valid.patience(ctx)).await;
             }
             Err(RunsError::Db(e)) if e.is_unique() => {}
@@ -235,7 +262,7 @@ async fn replay(
     }
 }
 
-async fn joined(ctx: &Arc<Ctx>, valid: &Valid, active: &RunRow) -> Result<Triggered, RunsError> {
+async fn joined(ctx: &Arc<Ctx>, valid: &Valid, active: &RunRow) -> Result<Accepted, RunsError> {
     let same_id = valid.adw_id.as_ref().is_none_or(|id| id == &active.adw_id);
     if same_id && active.digest == valid.digest() {
         return answer(ctx, &valid.scope, &active.adw_id, true).await;
@@ -366,7 +393,9 @@ async fn store(ctx: &Ctx, caller: &Caller, valid: &Valid, tool: &str) -> Result<
     if let Some(key) = valid.key(caller) {
         sql::insert_request_key(&mut tx, &key, tool, &valid.digest(), &adw_id, now).await?;
     }
+    crash::here(Point::TriggerUncommitted);
     tx.commit().await?;
+    crash::here(Point::TriggerStored);
     tracing::info!(
         adw_id,
         issue = valid.issue,
@@ -384,7 +413,7 @@ pub(super) async fn trigger_phase(
     caller: &Caller,
     phase: &str,
     request: TriggerRequest,
-) -> Result<Triggered, RunsError> {
+) -> Result<Accepted, RunsError> {
     const TOOL: &str = "trigger_adw_phase";
     let project = ctx.project_for_work(scope, request.project.as_deref())?;
     let phase = known_phase(&project, phase)?;
@@ -490,7 +519,7 @@ async fn answer(
     scope: &Scope,
     adw_id: &str,
     already_running: bool,
-) -> Result<Triggered, RunsError> {
+) -> Result<Accepted, RunsError> {
     let limit = Duration::from_millis(ctx.config().trigger_timeout_ms);
     answer_within(ctx, scope, adw_id, already_running, limit).await
 }
@@ -501,7 +530,7 @@ async fn answer_within(
     adw_id: &str,
     already_running: bool,
     limit: Duration,
-) -> Result<Triggered, RunsError> {
+) -> Result<Accepted, RunsError> {
     let mut changes = ctx.deps.changes.subscribe();
     let begun = Instant::now();
     loop {
@@ -511,25 +540,26 @@ async fn answer_within(
         let known = view.status != RunStatus::Queued
             && (view.worktree_path.is_some() || view.status.is_terminal());
         if known || waits || already_running || begun.elapsed() >= limit {
-            let ended = view.status.is_terminal();
-            return Ok(Triggered {
-                adw_id: view.adw_id,
-                status: if ended { view.status.as_str().into() } else { "pending".into() },
-                project: view.project,
-                issue_number: view.issue_number,
-                phases: view.phases.iter().map(|p| p.phase.clone()).collect(),
-                already_running,
-                worktree_path: view.worktree_path,
-                queue_position: view.queue_position,
-                failure: view.failure,
-            });
+            return Ok(Accepted { run: view, already_running });
         }
         let pause = limit
             .saturating_sub(begun.elapsed())
             .min(Duration::from_millis(limits::ADMISSION_GRACE_MS));
         tokio::select! {
-            _ = changes.next() => {}
+            () = change_of(&mut changes, adw_id) => {}
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Returns when the run may read differently. Many may wait at once, and none of them is to read
+/// whenever something happens to another's run.
+async fn change_of(changes: &mut Subscription, adw_id: &str) {
+    loop {
+        match changes.next().await {
+            Some(Changed::Run(id)) if id.as_str() != adw_id => {}
+            Some(Changed::Run(_) | Changed::Lagged) | None => return,
+            Some(_) => {}
         }
     }
 }
@@ -561,4 +591,5 @@ pub(super) fn note(
     if let Err(e) = written {
         tracing::warn!(adw_id, dir = %dir.display(), "mcp_trigger.log could not be written: {e}");
     }
+    crash::here(Point::TriggerNoted);
 }

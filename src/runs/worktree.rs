@@ -8,6 +8,7 @@
 //! for that git instead of taking its half-made worktree for a leftover, and ends it where it hangs.
 
 mod exclude;
+mod locks;
 mod mend;
 mod removal;
 
@@ -24,7 +25,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::git::{Base, Git, GitError, Kind};
 use super::marker::is_below;
-use super::process;
+use super::orphans;
+use crate::crash::{self, Point};
 use crate::limits;
 use crate::lock::{FileLock, LockError};
 
@@ -84,7 +86,7 @@ fn take_lock(path: &Path, orphan_ms: u64) -> Result<Option<FileLock>, LockError>
     if let Some(lock) = FileLock::exclusive(path, orphan_ms)? {
         return Ok(Some(lock));
     }
-    let ended = process::end_orphaned_holders(path);
+    let ended = orphans::end_orphaned_holders(path);
     if ended > 0 {
         tracing::warn!(lock = %path.display(), ended, "ended a git whose program had died and that did not come to an end");
     }
@@ -94,6 +96,32 @@ fn take_lock(path: &Path, orphan_ms: u64) -> Result<Option<FileLock>, LockError>
 /// The path as git writes it, where it can be told.
 fn canonical(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// Whether nothing is at a place and no record names it, told from the files alone
+/// (gitrepository-layout(5)); `false` also where that cannot be told.
+fn is_free(common: &Path, path: &Path) -> bool {
+    let absent = |e: std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+    if !path.symlink_metadata().is_err_and(absent) {
+        return false;
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return false };
+    let here = canonical(parent).join(name);
+    let records = match std::fs::read_dir(common.join("worktrees")) {
+        Ok(records) => records,
+        Err(e) => return absent(e),
+    };
+    for record in records {
+        let Ok(record) = record else { return false };
+        let Ok(text) = std::fs::read(record.path().join("gitdir")) else { return false };
+        let text = String::from_utf8_lossy(text.trim_ascii()).into_owned();
+        let tree = Path::new(&text).parent();
+        // A relative one is git's to resolve.
+        if tree.is_none_or(|tree| !tree.is_absolute() || tree == path || tree == here) {
+            return false;
+        }
+    }
+    true
 }
 
 impl Worktrees {
@@ -139,7 +167,7 @@ impl Worktrees {
         for _ in 0..2 {
             let held = self.lock().await?;
             match self.git.resolve_base(remote, branch).await {
-                Err(e) if e.kind == Kind::Network => {}
+                Err(e) if matches!(e.kind, Kind::Network | Kind::Killed) => {}
                 Err(e) if e.kind == Kind::Poisoned => self.mend(&held).await?,
                 done => return done,
             }
@@ -187,9 +215,11 @@ impl Worktrees {
                 Standing::Free => {}
             }
             let Err(e) = self.git.ok_holding(&args, &held.file).await else { return Ok(()) };
+            let e = self.with_room(e);
             self.mend(&held).await?;
             // What another git disturbed can be tried again; a wrong commit stays wrong.
-            let passing = e.kind == Kind::Poisoned || e.message.contains("could not lock");
+            let passing = matches!(e.kind, Kind::Poisoned | Kind::Killed)
+                || e.message.contains("could not lock");
             if !passing || attempt >= limits::GIT_ADD_TRIES_COUNT {
                 return Err(e);
             }
@@ -198,10 +228,27 @@ impl Worktrees {
         }
     }
 
+    /// git says that it could not write, but not why: where it is for want of room, that is said.
+    fn with_room(&self, mut error: GitError) -> GitError {
+        let free = nix::sys::statvfs::statvfs(&self.trees_dir)
+            .map(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()));
+        if let Ok(free) = free
+            && error.message.contains("unable to write")
+        {
+            let place = self.trees_dir.display();
+            error.message =
+                format!("{} ({} KiB are free under {place})", error.message, free >> 10);
+        }
+        error
+    }
+
     /// What is at a place. Half-made worktrees are taken away first; nothing that could be
     /// anybody's work ever is.
     async fn standing(&self, held: &Held, path: &Path) -> Result<Standing, GitError> {
         self.mend(held).await?;
+        if is_free(&held.common, path) {
+            return Ok(Standing::Free);
+        }
         let here = canonical(path);
         let listed = self.list_mended(held).await?;
         let Some(found) = listed.iter().find(|l| l.path == here || l.path == path) else {
@@ -322,6 +369,23 @@ impl Worktrees {
         self.mend(&held).await
     }
 
+    /// Removes the lock files that a killed git left of a run's worktree and of its branch. For when
+    /// nothing of the run lives.
+    ///
+    /// # Errors
+    /// [`GitError`].
+    pub async fn unlock_left(&self, path: &Path, adw_id: &str) -> Result<(), GitError> {
+        self.only_ours("unlock", path)?;
+        let common = self.git.common_dir().await?;
+        let (tree, adw_id) = (canonical(path), adw_id.to_owned());
+        let removed =
+            self.blocking("unlock", move || locks::remove_left(&common, &tree, &adw_id)).await?;
+        if !removed.is_empty() {
+            tracing::warn!(?removed, "removed lock files that a killed git left");
+        }
+        Ok(())
+    }
+
     /// The mending itself; having the lock proves that no `add` of ours is on its way.
     async fn mend(&self, held: &Held) -> Result<(), GitError> {
         let common = held.common.clone();
@@ -329,11 +393,11 @@ impl Worktrees {
         self.blocking("worktree repair", move || mend::mend(&common, &trees_dir)).await
     }
 
-    async fn blocking(
+    async fn blocking<T: Send + 'static>(
         &self,
         operation: &str,
-        work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
-    ) -> Result<(), GitError> {
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, GitError> {
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(std::io::Error::other)
             .flatten()
@@ -364,7 +428,11 @@ impl Worktrees {
             std::fs::create_dir_all(dir).map_err(failed)?;
         }
         let temp = file.with_extension("adwd-tmp");
-        std::fs::write(&temp, new).and_then(|()| std::fs::rename(&temp, &file)).map_err(failed)
+        std::fs::write(&temp, new).map_err(failed)?;
+        crash::here(Point::ExcludeWritten);
+        std::fs::rename(&temp, &file).map_err(failed)?;
+        crash::here(Point::ExcludeRenamed);
+        Ok(())
     }
 }
 

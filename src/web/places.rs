@@ -13,7 +13,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{HTTP_HEAD_GRACE_MS, HTTP_HEAD_MS, HTTP_IDLE_MS, HTTP_STALL_MS};
+use crate::limits::{
+    HTTP_HEAD_GRACE_MS, HTTP_HEAD_MS, HTTP_IDLE_MS, HTTP_SILENT_MS, HTTP_STALL_MS,
+};
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +81,10 @@ impl Standing {
             state.ended = true;
             return;
         }
-        if state.phase == Phase::Idle {
-            (state.phase, state.since) = (Phase::Head, now);
+        match state.phase {
+            Phase::Idle => (state.phase, state.since) = (Phase::Head, now),
+            Phase::New if !state.heard => state.since = now,
+            _ => {}
         }
         state.heard = true;
     }
@@ -107,6 +111,7 @@ impl Standing {
         let state = self.state();
         let ms = Duration::from_millis;
         let phase = match state.phase {
+            Phase::New if !state.heard => Some(state.since + ms(HTTP_SILENT_MS)),
             Phase::New | Phase::Head => Some(state.since + ms(HTTP_HEAD_MS)),
             Phase::Idle => Some(state.since + ms(HTTP_IDLE_MS)),
             Phase::Busy => None,
@@ -282,6 +287,10 @@ mod tests {
         let place = places.admit(ip("127.0.0.1"), now).unwrap();
         let standing = &place.standing;
         let left = |now: Instant| standing.deadline().map(|at| (at - now).as_millis() as u64);
+        assert_eq!(left(now), Some(HTTP_SILENT_MS));
+        now += Duration::from_millis(HTTP_HEAD_MS + 1);
+        assert!(left(now) > Some(HTTP_HEAD_MS), "who has only connected is not late with a head");
+        standing.heard(1, now);
         assert_eq!(left(now), Some(HTTP_HEAD_MS));
         now += Duration::from_secs(1);
         standing.heard(1, now);

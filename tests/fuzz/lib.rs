@@ -34,8 +34,11 @@ mod webhook;
 #[path = "readers/wire.rs"]
 mod wire;
 
-/// The readers by name; each panics where something does not hold that must.
-pub const READERS: [(&str, fn(&[u8])); 13] = [
+/// Reads an input, and panics where something does not hold that must.
+pub type Reader = fn(&[u8]);
+
+/// The readers by name.
+pub const READERS: [(&str, Reader); 13] = [
     ("markers", markers::read),
     ("log", log::read),
     ("state", state::read),

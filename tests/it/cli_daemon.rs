@@ -1,6 +1,6 @@
 //! The daemon's life, seen from the shell: one a state folder, found by its socket, gone as asked.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
@@ -8,6 +8,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::cli_support::{World, repository, until};
+
+/// The first message of a client.
+const HELLO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
 
 #[test]
 fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
@@ -58,7 +61,11 @@ fn hangup_is_ignored_and_an_open_wait_does_not_hold_up_the_end() {
     daemon.signal(Signal::SIGHUP);
     let mut idle =
         world.command(&["stdio"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    until("the bridge is connected", || world.run(&["list"]).code == Some(0));
+    // One that connected only now would find no daemon, and start another.
+    writeln!(idle.stdin.as_mut().unwrap(), "{HELLO}").unwrap();
+    let mut answer = String::new();
+    BufReader::new(idle.stdout.as_mut().unwrap()).read_line(&mut answer).unwrap();
+    assert!(answer.contains("\"id\":1"), "{answer}");
     assert!(daemon.is_alive());
     daemon.signal(Signal::SIGINT);
     assert_eq!(daemon.ended(), Some(0));
@@ -79,10 +86,9 @@ fn stdio_starts_a_daemon_adds_the_repository_and_speaks_json_alone() {
         .spawn()
         .unwrap();
     let mut stdin = bridge.stdin.take().unwrap();
-    let hello = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
     let ready = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     let call = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"list_adw_projects","arguments":{}}}"#;
-    write!(stdin, "{hello}\n{ready}\n{call}\n").unwrap();
+    write!(stdin, "{HELLO}\n{ready}\n{call}\n").unwrap();
     // The end of input ends it, but only when the last answer is out.
     drop(stdin);
     let (mut out, mut err) = (String::new(), String::new());

@@ -186,20 +186,13 @@ pub fn repository(root: &Path) {
     }
 }
 
-/// The folder of a uv for tests: the one on the search path, else one made once in `target/`.
+/// The folder of the uv that whole worlds use too.
 pub fn uv_folder() -> PathBuf {
     static FOLDER: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
     FOLDER
         .get_or_init(|| {
-            let state = Path::new(env!("CARGO_TARGET_TMPDIR")).join("uv-for-tests");
-            let path = std::env::var_os("PATH");
-            let found = adwd::uv::locate(None, path.as_deref(), &state).unwrap_or_else(|| {
-                let runtime =
-                    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-                let env = std::env::vars().collect();
-                runtime.block_on(adwd::uv::provision(&state, &env, adwd::tool::run_step)).unwrap()
-            });
-            found.parent().unwrap().to_path_buf()
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+            runtime.block_on(crate::world::uv()).parent().unwrap().to_path_buf()
         })
         .clone()
 }

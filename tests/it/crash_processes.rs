@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::crash_support::{
     ROLES, attempt_dir, attempts, calls, cancel, counts, ends_well, exit_record, kill9, monitor,
-    nothing_is_left, process, send, shop, start_record, trigger_issue,
+    nothing_is_left, process, resume, send, shop, start_record, trigger_issue,
 };
 use crate::world::procs::Proc;
 use crate::world::{Agent, SOON, World, eventually, state, wait_removed, wait_status};
@@ -86,6 +86,88 @@ async fn whichever_part_of_a_phase_is_killed_the_phase_is_tried_again() {
         assert_eq!(repo.pulls().len(), 1);
         crate::crash_support::assert_one_at_a_time(&repo, &id);
         nothing_is_left(&world, &repo).await;
+    }
+}
+
+/// Who is killed in a phase, the class of the failure, and words of its sentence.
+const VICTIMS: [(&str, &str, &str); 4] = [
+    ("uv", "internal", "was killed (signal 9)"),
+    ("python", "internal", "exited 137"),
+    ("agent", "agent", "(signal 9)"),
+    ("everything", "lost", "nobody recorded how they ended"),
+];
+
+/// Each of them, and all at once with the monitor, in each phase, without an automatic retry: the run
+/// ends with what happened, nothing of its tree is left, and a resume mends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_killed_in_whichever_phase_is_named_and_a_resume_mends_it() {
+    for (at, (phase, role)) in ROLES.into_iter().enumerate() {
+        let world = World::new().await;
+        world.set("retry.max_attempts", "1");
+        world.set("limits.max_running", "4");
+        world.set("limits.max_running_per_project", "4");
+        let gate = "[ -e \"$HOME/at-$ADW_ISSUE_NUMBER\" ] || gate $ADW_ISSUE_NUMBER";
+        let repo = shop(&world, &Agent::good().on(role, gate));
+        repo.issue(4);
+        let daemon = world.daemon().await;
+        let client = daemon.client().await;
+        let mut ids = vec![];
+        for n in 1..=4 {
+            ids.push(trigger_issue(&client, n).await);
+            world.at_gate(&n.to_string()).await;
+        }
+        for (id, (victim, ..)) in ids.iter().zip(VICTIMS) {
+            kill_of(&world, id, victim);
+        }
+        for (id, (victim, class, words)) in ids.iter().zip(VICTIMS) {
+            let status = if victim == "everything" { "lost" } else { "failed" };
+            let run = wait_status(&client, id, status).await;
+            let failure = &run["failure"];
+            assert_eq!(
+                (&failure["class"], &failure["phase"]),
+                (&json!(class), &json!(phase)),
+                "{victim}"
+            );
+            assert!(failure["message"].as_str().unwrap().contains(words), "{victim}: {failure:#}");
+            assert_eq!(failure["retryable"], true, "{victim}: {failure:#}");
+            assert_eq!(counts(&run), [1, 2, 3].map(|n| usize::from(n <= at + 1)), "{run:#}");
+            assert_eq!(run["worktree"], "present", "what was done is kept");
+        }
+        world.quiet().await;
+        for id in &ids {
+            resume(&client, id).await;
+        }
+        for id in &ids {
+            wait_status(&client, id, "completed").await;
+            let run = wait_removed(&client, id).await;
+            let mut want = [1, 1, 1];
+            want[at] = 2;
+            assert_eq!(counts(&run), want, "{run:#}");
+            crate::crash_support::assert_one_at_a_time(&repo, id);
+        }
+        assert_eq!((repo.pulls().len(), repo.remote_branches().len()), (ids.len(), ids.len()));
+        nothing_is_left(&world, &repo).await;
+    }
+}
+
+/// Kills a part of a run's phase; or all of it, its monitor first.
+fn kill_of(world: &World, id: &str, victim: &str) {
+    let of_run = |p: &Proc| {
+        let named = p.attempt.as_ref().is_some_and(|dir| dir.to_string_lossy().contains(id));
+        named || p.argv.iter().any(|word| word.contains(id))
+    };
+    let mut found: Vec<Proc> = world.processes().into_iter().filter(of_run).collect();
+    found.sort_by_key(|p| !p.is_monitor());
+    let fits = |p: &Proc| match victim {
+        "agent" => is_agent(p),
+        "uv" => p.argv[0].ends_with("/uv"),
+        "python" => p.argv[0].contains("python"),
+        _ => true,
+    };
+    assert!(found.iter().any(fits), "no {victim} in {found:#?}");
+    for p in found.iter().filter(|p| fits(p)) {
+        // One may take the other along.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(p.pid), Signal::SIGKILL);
     }
 }
 
@@ -265,4 +347,38 @@ async fn a_chain_of_forks_is_caught() {
         if left.is_empty() { Ok(()) } else { Err(format!("{left:#?}")) }
     })
     .await;
+}
+
+/// Both itself, and Python under it, whose end it hands on as a code.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_uv_that_is_killed_while_the_environment_is_made_ready_is_not_taken_for_an_answer() {
+    for (word, ends) in [("sync", "kill -9 $$"), ("-c", "exit 137")] {
+        let world = World::new().await;
+        let path = world.env()["PATH"].clone();
+        let mut places = path.split(':').map(|dir| format!("{dir}/uv"));
+        let real = places.find(|uv| std::path::Path::new(uv).exists()).unwrap();
+        let script = format!(
+            "#!/bin/sh
+case \" $* \" in *\" {word} \"*)
+    if [ ! -e \"$HOME/killed\" ]; then : >\"$HOME/killed\"; {ends}; fi ;;
+esac
+exec {real} \"$@\"\n"
+        );
+        world.program("fragile/uv", &script);
+        world.set_env("PATH", Some(&format!("{}:{path}", world.path("fragile").display())));
+        let repo = shop(&world, &Agent::good());
+        let daemon = world.daemon().await;
+        let client = daemon.client().await;
+        let id = trigger_issue(&client, 1).await;
+        let run = wait_status(&client, &id, "failed").await;
+        let failure = &run["failure"];
+        assert_eq!(
+            (&failure["class"], &failure["retryable"]),
+            (&json!("environment"), &json!(true))
+        );
+        let message = failure["message"].as_str().unwrap();
+        assert!(message.contains("was killed (signal 9)"), "{word}: {message}");
+        resume(&client, &id).await;
+        ends_well(&world, &repo, &client, &id).await;
+    }
 }

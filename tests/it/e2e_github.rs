@@ -11,13 +11,13 @@ use crate::world::{Repo, SOON, World, eventually, wait_ended, wait_removed, wait
 const STUB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/gh_stub.py");
 
 /// A GitHub of a world.
-struct GitHub<'w> {
+pub struct GitHub<'w> {
     world: &'w World,
 }
 
 impl GitHub<'_> {
     /// Starts it, and tells `gh` of it; `None` (said loudly) where there is no `gh`.
-    async fn of(world: &World) -> Option<GitHub<'_>> {
+    pub async fn of(world: &World) -> Option<GitHub<'_>> {
         let env = world.env();
         let path = env["PATH"].clone();
         if adwd::runs::process::find_program("gh", path.as_ref()).is_none() {
@@ -60,7 +60,8 @@ impl GitHub<'_> {
         Some(GitHub { world })
     }
 
-    fn knows(&self, repo: &Repo) {
+    /// Makes it know issue 7, which asks for what issue 1 of the repository asks for.
+    pub fn knows(&self, repo: &Repo) {
         let diff = std::fs::read_to_string(repo.root.join("issues/1.md")).unwrap();
         let body = diff.splitn(3, "---\n").nth(2).unwrap();
         let issues = json!({ "7": { "title": "Add a note", "body": body, "labels": ["feature"] } });
@@ -74,7 +75,7 @@ impl GitHub<'_> {
 
     /// The only pull request, and what was said on the issue and on it.
     #[track_caller]
-    fn only_pull(&self) -> (Value, Vec<String>, Vec<String>) {
+    pub fn only_pull(&self) -> (Value, Vec<String>, Vec<String>) {
         let unknown =
             std::fs::read_to_string(self.world.path("gh/unknown.log")).unwrap_or_default();
         assert_eq!(unknown, "", "gh asked what the stub cannot answer; teach it");
@@ -88,7 +89,7 @@ impl GitHub<'_> {
     }
 
     /// The processes of the world but the stub.
-    async fn quiet(&self) {
+    pub async fn quiet(&self) {
         eventually("only the stub is left", SOON, async || {
             let mut left = self.world.processes();
             left.retain(|process| !process.argv.iter().any(|word| word == STUB));

@@ -1,67 +1,33 @@
 //! The layouts that exist in the world run unmodified under their profiles: the scripts of
 //! `tests/fixtures`, written after what those layouts were seen to do, with stand-ins for the paid
 //! model and the hosted forge.
-
-use std::path::PathBuf;
+//!
+//! What those layouts do that a daemon must not be taken in by, clause by clause of what was measured
+//! of them (`spec/adw-world.md`), and where the true outcome is tested:
+//!
+//! | clause | test |
+//! |---|---|
+//! | §1.4 a out of scope; b the push fails in build | `kotadb_exit_zero_is_not_success` |
+//! | §1.4 c the pull request's agent fails; e it chats | `foreign_truth`: `without_a_pull_request…`, `a_chatty…` |
+//! | §1.4 d an agent's stream cut short; one line that is no JSON | `foreign_truth`: `an_agents_stream…` |
+//! | §2 written in place, so empty or torn to who reads | `foreign_truth`: `a_state_written_in_place…` |
+//! | §2 empty for good, after a kill between truncate and write | `foreign_truth`: `a_state_that_a_kill_left_empty…` |
+//! | §2 nulls left out; a review as JSON in a string; metrics after a failure too | `foreign_truth`: `metrics_and_reviews…` |
+//! | §2 the number of the issue replaced where an id is used again | `foreign_truth`: `an_id_is_never_used_for_two_issues` |
+//! | §3.1 a stale base | `foreign_trees`: `a_base_that_is_stale…` |
+//! | §3.2 no local base branch | `kotadb_preflight_names_what_the_scripts_need` |
+//! | §3.3 the push in plan | `foreign_trees`: `a_push_that_fails_in_plan…` |
+//! | §3.4 worktrees pile up | `foreign_trees`: `the_daemon_clears…` |
+//! | §3.5 a re-run dies of its branch; §3.6 an interrupted plan | `foreign_trees`: `a_branch_that_is_there…`, `an_interrupted_plan…` |
+//! | §3.8 the reviewer in the main checkout; §3.9 atomic mode | `foreign_trees`: `the_daemon_clears…` |
+//! | §3.10 ten at once | `foreign_trees`: `ten_at_once…` |
+//! | §5 signals to the leader; INT and metrics; agents that are killed, ignore TERM, call `setsid` | `foreign_processes` |
 
 use serde_json::{Value, json};
 
-use crate::mcp_support::{Client, ok};
+use crate::foreign_support::*;
+use crate::mcp_support::ok;
 use crate::world::{World, wait_ended};
-
-/// A repository of one of the layouts, in a world whose daemon finds the stand-ins.
-struct Foreign {
-    root: PathBuf,
-    fake: PathBuf,
-}
-
-async fn foreign(world: &World, layout: &str, flags: &[&str]) -> Foreign {
-    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let base = world.path("foreign");
-    let script = fixtures.join("make_repo.py").display().to_string();
-    let base_text = base.display().to_string();
-    let mut args = vec![script.as_str(), layout, &base_text];
-    args.extend(flags);
-    world.run_in(&world.root, "python3", &args).await.with_code(0);
-    let bin = fixtures.join("bin");
-    let path = format!("{}:{}", bin.display(), world.env()["PATH"]);
-    world.set_env("PATH", Some(&path));
-    world.set_env("ANTHROPIC_API_KEY", Some("none"));
-    world.set_env("CLAUDE_CODE_PATH", Some(&bin.join("claude").display().to_string()));
-    world.serve_nothing();
-    Foreign { root: base.join("repo"), fake: base.join("fake") }
-}
-
-impl Foreign {
-    /// What the stand-ins do wrong (`tests/fixtures/README.md`).
-    fn behave(&self, directives: &str) {
-        std::fs::write(self.fake.join("behave"), directives).unwrap();
-    }
-
-    async fn added(&self, client: &Client) -> Value {
-        ok(
-            client,
-            "add_adw_project",
-            json!({ "path": self.root.display().to_string(), "name": "theirs" }),
-        )
-        .await
-    }
-}
-
-async fn run(client: &Client, issue: &str) -> Value {
-    let started =
-        ok(client, "trigger_adw_workflow", json!({ "issue_number": issue, "project": "theirs" }))
-            .await;
-    wait_ended(client, started["adw_id"].as_str().unwrap()).await
-}
-
-fn statuses(run: &Value) -> Vec<String> {
-    let phases = run["phases"].as_array().unwrap();
-    phases
-        .iter()
-        .map(|p| format!("{} {}", p["phase"].as_str().unwrap(), p["status"].as_str().unwrap()))
-        .collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kotadb_runs_plan_build_and_review_in_the_scripts_own_worktree() {

@@ -168,7 +168,7 @@ async fn what_is_cut_at_any_statement_takes_and_records_nothing(s: Scratch) {
                 assert!(admitted.open.is_some());
                 false
             }
-            Err(AuditError::Db(why)) => {
+            Err(AuditError::Db { said: why, .. }) => {
                 assert!(why.contains("a test cut the connection"), "{why}");
                 assert_eq!(hour(&s.db, "k").await, None, "after {statements} statements");
                 assert_eq!(rows(&s.db).await, [], "after {statements} statements");

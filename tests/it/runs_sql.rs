@@ -14,6 +14,7 @@ mod watched;
 use adwd::clock::{Millis, TestClock};
 use adwd::db::{Db, DbError};
 use adwd::runs::sql::{self, RunRow};
+use adwd::runs::sql_queue::{self, ActiveRow};
 use adwd::runs::{Failure, FailureClass, RunStatus};
 
 use crate::db::Scratch;
@@ -108,6 +109,23 @@ async fn store(db: &Db, rows: &[RunRow]) {
 /// The stored run of that id, which must be there.
 async fn the(db: &Db, adw_id: &str) -> RunRow {
     sql::run(db, adw_id).await.unwrap().unwrap_or_else(|| panic!("{adw_id} is stored"))
+}
+
+/// Runs of a host that have not ended, the next to leave the queue first.
+async fn active(db: &Db, host: &str) -> Vec<String> {
+    let mut rows = sql_queue::working(db, host).await.unwrap();
+    let all = sql_queue::before(db, host, &last_place()).await.unwrap();
+    for (project, count) in all {
+        let limit = u32::try_from(count).unwrap();
+        rows.extend(sql_queue::next_of_project(db, host, &project, limit).await.unwrap());
+    }
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.priority), row.queued_at, row.seq));
+    rows.into_iter().map(|row| row.adw_id).collect()
+}
+
+/// A place behind every run that waits.
+fn last_place() -> ActiveRow {
+    ActiveRow { priority: i64::MIN, ..ActiveRow::of(&queued("last", 0)) }
 }
 
 fn ids(rows: &[RunRow]) -> Vec<&str> {

@@ -2,17 +2,13 @@
 // Tests may start processes; the ban is for the program.
 #![allow(clippy::disallowed_methods)]
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::cli_support::{self, World};
-
-fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
-}
+use crate::node::{self, scripts};
 
 /// A world with a daemon that does not slow its clients down and lets those on loopback work.
 fn world() -> World {
@@ -74,37 +70,10 @@ fn the_python_client_is_led_through_every_workflow() {
 
 #[test]
 fn the_typescript_clients_are_led_through_every_workflow() {
-    let Some(modules) = typescript() else { return };
+    let Some(node) = node::node("the official TypeScript clients on step workflows were") else {
+        return;
+    };
     let world = world();
     let _daemon = world.serve(&[]);
-    let script = modules.join("steps.mjs");
-    std::fs::copy(scripts().join("steps.mjs"), &script).unwrap();
-    let mut client = Command::new("node");
-    client.arg(script);
-    check(&run(&world, client), 5);
-}
-
-/// A folder with the clients' packages, installed once; `None`, loudly, where there is no node.
-fn typescript() -> Option<PathBuf> {
-    let has = |program: &str| {
-        Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success())
-    };
-    if !has("node") || !has("npm") {
-        // Straight to the file descriptor: libtest keeps what a passing test prints to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "\nSKIPPED (node and npm not found): apt-get install nodejs npm; the official \
-             TypeScript clients were not tried\n"
-        );
-        return None;
-    }
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
-    std::fs::create_dir_all(&folder).unwrap();
-    let _alone = adwd::lock::FileLock::exclusive(&folder.join("lock"), 120_000).unwrap();
-    std::fs::copy(scripts().join("package.json"), folder.join("package.json")).unwrap();
-    let mut npm = Command::new("npm");
-    npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"]);
-    let done = npm.current_dir(&folder).output().expect("npm starts");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    Some(folder)
+    check(&run(&world, node.script("steps.mjs")), 5);
 }

@@ -30,6 +30,7 @@ use serde_json::Value;
 
 pub use agent::Agent;
 pub use daemon::Daemon;
+pub use ground::uv;
 pub use repo::Repo;
 
 use crate::mcp_support::{self, Client};
@@ -56,6 +57,7 @@ pub struct World {
     env: Mutex<BTreeMap<String, String>>,
     settings: Mutex<BTreeMap<String, String>>,
     projects: Mutex<String>,
+    launcher: Mutex<Vec<String>>,
 }
 
 /// How a command of the shell ended.
@@ -101,6 +103,7 @@ impl World {
             env: Mutex::new(ground::environment(&root, &uv)),
             settings: Mutex::default(),
             projects: Mutex::default(),
+            launcher: Mutex::default(),
             root,
         };
         for folder in ["home", "state", "config/adwd", "run"] {
@@ -170,6 +173,19 @@ impl World {
             Some(value) => env.insert(name.to_owned(), value.to_owned()),
             None => env.remove(name),
         };
+    }
+
+    /// Daemons started from now on are started by this program, with these words of its own before
+    /// theirs; it has to become the daemon (`exec`).
+    pub fn launch_by(&self, words: Vec<String>) {
+        *self.launcher.lock().unwrap() = words;
+    }
+
+    /// The words that start a daemon.
+    pub fn serve_words(&self) -> Vec<String> {
+        let mut words = self.launcher.lock().unwrap().clone();
+        words.extend([ADWD, "serve"].map(str::to_owned));
+        words
     }
 
     /// Sets one setting, by its dotted name, to a TOML value; for daemons started from now on.
@@ -258,6 +274,11 @@ impl World {
         let mut daemon = Daemon::of(self);
         daemon.start().await;
         daemon
+    }
+
+    /// A daemon, not started yet, whose command comes after these words.
+    pub fn daemon_under(&self, words: &[&str]) -> Daemon<'_> {
+        Daemon::under(self, words)
     }
 
     /// The living processes of this world but its daemons: monitors, phases, agents, strays.
@@ -373,7 +394,8 @@ pub async fn wait_removed(client: &Client, id: &str) -> Value {
     .await
 }
 
-fn is_end(status: &str) -> bool {
+/// Whether a status is the end of a run.
+pub fn is_end(status: &str) -> bool {
     !matches!(status, "queued" | "starting" | "running" | "stopping")
 }
 

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from adw_modules import git, markers
+from adw_modules import crash, git, markers
 from adw_modules.errors import AGENT_FAILED, AGENT_TIMEOUT, AGENT_UNUSABLE, AdwError
 from adw_modules.state import now, write_atomic
 
@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 
 USAGE_KEYS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens")
 REPLY_MAX_BYTES = 64 * 1024 * 1024
+_QUOTA = ("credit", "billing", "quota")
 _PERMANENT = (
+    *_QUOTA,
     "api key",
     "authentication",
     "unauthorized",
-    "401",
-    "403",
-    "credit",
-    "billing",
     "invalid",
     "not found",
     "budget",
@@ -48,6 +46,10 @@ class Reply:
     session: str = ""
     error: str = ""
     out_of_budget: bool = False
+    status: int | None = None
+    """The HTTP status that the model's API refused with, where the agent tells it."""
+    waiting: str = ""
+    """What it waited for at the end of the stream: it tries its model's API again and again."""
 
 
 class Dialect(Protocol):
@@ -165,6 +167,7 @@ def new_folder(run: "Run", role: str) -> str:
             os.mkdir(path)
         except FileExistsError:
             continue
+        crash.here("call-folder-made", role)
         return path
 
 
@@ -209,6 +212,7 @@ def invoke(run: "Run", role: str, prompt: str, *, cwd: str, writes: bool) -> str
     reply = talk.read(_raw(folder))
     failure = _verdict(run, talk.name, ended, reply, folder)
     _record(run, role, folder, reply, ended, started, failure)
+    run.denials = reply.denials
     for denial in reply.denials:
         markers.say(f"note: the agent was refused a permission: {denial}")
     if ended.swept > 1:
@@ -264,6 +268,8 @@ def _verdict(run: "Run", name: str, ended: "TreeResult", reply: Reply, folder: s
 
     if ended.timed_out:
         message = f"the agent {name} did not end in {run.cfg.agent_timeout_s:.0f} s and was stopped"
+        if reply.waiting:
+            message += f"; it waited for its model: {markers.one_line(reply.waiting)[:300]}"
         return AdwError(AGENT_TIMEOUT, "timeout", message, retryable=True)
     if ended.too_much:
         return AdwError(AGENT_UNUSABLE, "agent", f"the agent {name} wrote too much output and was stopped")
@@ -276,8 +282,25 @@ def _verdict(run: "Run", name: str, ended: "TreeResult", reply: Reply, folder: s
     message = f"the agent {name} failed ({code}): {markers.one_line(cause)[:800] or 'it said nothing'}"
     if reply.out_of_budget:
         return AdwError(AGENT_FAILED, "budget", message)
+    return AdwError(AGENT_FAILED, "agent", message, retryable=_may_work_again(reply, message))
+
+
+def _may_work_again(reply: Reply, message: str) -> bool:
+    """Tell whether the same call may succeed later. A status is believed before words, which URLs hold too."""
     low = message.lower()
-    return AdwError(AGENT_FAILED, "agent", message, retryable=not any(word in low for word in _PERMANENT))
+    if reply.status is None:
+        return not any(word in low for word in _PERMANENT)
+    if reply.status == 429:
+        return not any(word in low for word in _QUOTA)
+    return reply.status >= 500 or reply.status in {408, 409, 425}
+
+
+def status_of(text: str) -> int | None:
+    """Find the HTTP status in an agent's sentence about its model's API."""
+    import re
+
+    found = re.search(r"(?:\bstatus:?|\bAPI Error:(?: Request rejected)?) \(?([45]\d\d)\b", text)
+    return int(found.group(1)) if found else None
 
 
 def _record(

@@ -2,19 +2,24 @@
 
 What its stream means: the last `type: result` line is the verdict; `is_error: true` is a failure even with
 `subtype: success`; no result line is a failure; `total_cost_usd` and `result` may be missing; a refused
-permission ends with exit code 0 and is listed in `permission_denials`.
+permission ends with exit code 0 and is listed in `permission_denials`; `api_error_status` is what the API
+refused with (older programs tell it in the sentence alone).
 """
 
 from typing import TYPE_CHECKING
 
-from adw_modules.agent import Reply, cost, json_lines
+from adw_modules.agent import Reply, cost, json_lines, status_of
 
 if TYPE_CHECKING:
     from adw_modules.config import Config
 
-# `--dangerously-skip-permissions` is refused for root, so the tools are named.
+# `--dangerously-skip-permissions` is refused for root, so the tools are named. Those that edit are not: the
+# mode allows them in the worktree, and a name would allow them everywhere, as in the main checkout.
 _READ_TOOLS = "Read,Glob,Grep,Bash(git log:*),Bash(git diff:*),Bash(git show:*)"
-_WRITE_TOOLS = "Read,Glob,Grep,Edit,MultiEdit,Write,NotebookEdit,Bash,TodoWrite"
+_WRITE_TOOLS = "Read,Glob,Grep,Bash,TodoWrite"
+# Needs no permission, and would leave the run's worktree for one that nobody knows, or outlive the call.
+# And a phase does not drive the daemon that runs it, whatever the user's own settings allow.
+_NEVER = "EnterWorktree,ExitWorktree,CronCreate,CronDelete,ScheduleWakeup,mcp__adwd"
 
 
 class ClaudeDialect:
@@ -30,16 +35,23 @@ class ClaudeDialect:
         if budget_usd is not None:
             args += ["--max-budget-usd", f"{budget_usd:.4f}"]
         mode = "acceptEdits" if writes else "default"
-        return [*args, "--permission-mode", mode, "--allowedTools", _WRITE_TOOLS if writes else _READ_TOOLS]
+        args += ["--permission-mode", mode, "--disallowedTools", _NEVER]
+        return [*args, "--allowedTools", _WRITE_TOOLS if writes else _READ_TOOLS]
 
     def read(self, raw: str) -> Reply:
         """Read the stream."""
-        result = None
+        result, waiting = None, ""
         for event in json_lines(raw):
-            if event.get("type") == "result":
+            kind = event.get("type")
+            if kind == "result":
                 result = event
+            elif kind == "assistant":
+                waiting = ""
+            elif event.get("subtype") == "api_retry":
+                why = event.get("error_status") or event.get("error")
+                waiting = f"{why}, try {event.get('attempt')} of {event.get('max_retries')}"
         if result is None:
-            return Reply("", error="no result line in the stream, it was cut off")
+            return Reply("", error="no result line in the stream, it was cut off", waiting=waiting)
         usage = result.get("usage")
         usage = usage if isinstance(usage, dict) else {}
         tokens = {
@@ -66,6 +78,8 @@ class ClaudeDialect:
             reply.error = text or more or subtype or "it reported an error without a word"
             if subtype.startswith("error") and subtype not in reply.error:
                 reply.error = f"{subtype}: {reply.error}"
+            status = result.get("api_error_status")
+            reply.status = status if isinstance(status, int) else status_of(reply.error)
         return reply
 
 

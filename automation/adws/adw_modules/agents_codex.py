@@ -1,12 +1,14 @@
 """The Codex command line: `codex exec --json -`, the prompt on stdin.
 
 Its stream: `item.completed` with an `agent_message` is the reply (the last one counts), `turn.completed`
-carries the usage (cached tokens are part of the input tokens), `turn.failed` and `error` are failures.
+carries the usage (tokens read from and written to the cache are part of the input tokens), `turn.failed` and
+`error` are failures. Their message may be the body of the API's answer, as it came.
 """
 
+import json
 from typing import TYPE_CHECKING
 
-from adw_modules.agent import USAGE_KEYS, Reply, json_lines
+from adw_modules.agent import USAGE_KEYS, Reply, json_lines, status_of
 
 if TYPE_CHECKING:
     from adw_modules.config import Config
@@ -32,6 +34,8 @@ class CodexDialect:
         completed = False
         for event in json_lines(raw):
             kind = event.get("type")
+            if kind != "error":
+                reply.waiting = ""
             if kind == "thread.started":
                 reply.session = str(event.get("thread_id") or "")
             elif kind == "item.completed":
@@ -44,10 +48,28 @@ class CodexDialect:
             elif kind in {"turn.failed", "error"}:
                 problem = event.get("error")
                 told = problem.get("message") if isinstance(problem, dict) else event.get("message")
-                reply.error = str(told or "it reported an error without a word")
+                reply.error, reply.status = _told(str(told or "it reported an error without a word"))
+                # Without a network it tries again for ever, whatever its settings say.
+                reply.waiting = reply.error if kind == "error" else ""
         if not completed and not reply.error:
             reply.error = "no result: the stream has no turn.completed, it was cut off"
         return reply
+
+
+def _told(message: str) -> tuple[str, int | None]:
+    """Read what went wrong, and the status of the API where it is in there."""
+    if not message.startswith("{"):
+        return message, status_of(message)
+    try:
+        body = json.loads(message)
+    except (ValueError, RecursionError):
+        return message, None
+    error = body.get("error")
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        return message, None
+    # Codex tells the body of an answer with status 400 and nothing else; with others a sentence.
+    kind = str(error.get("type") or "")
+    return f"{kind or 'error'}: {error['message']}", 400 if kind == "invalid_request_error" else None
 
 
 def _add(reply: Reply, usage: object) -> None:
@@ -58,7 +80,8 @@ def _add(reply: Reply, usage: object) -> None:
         value = usage.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
-    cached = count("cached_input_tokens")
-    reply.usage["input_tokens"] += max(0, count("input_tokens") - cached)
+    cached, written = count("cached_input_tokens"), count("cache_write_input_tokens")
+    reply.usage["input_tokens"] += max(0, count("input_tokens") - cached - written)
     reply.usage["cache_read_tokens"] += cached
+    reply.usage["cache_creation_tokens"] += written
     reply.usage["output_tokens"] += count("output_tokens")

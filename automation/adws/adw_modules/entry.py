@@ -6,7 +6,7 @@ Nothing but os and sys is imported until the first marker is out.
 import os
 import sys
 
-from adw_modules import markers
+from adw_modules import crash, markers
 from adw_modules.errors import USAGE
 
 PHASES = ("plan", "build", "review")
@@ -104,4 +104,5 @@ def script(kind: str) -> None:
 
         signals.ignore_all()
     sys.stdout.flush()
+    crash.here("phase-done")
     os._exit(code)

@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from adw_modules import frontmatter, git, markers
+from adw_modules import crash, frontmatter, git, markers
 from adw_modules.config import Config
 from adw_modules.errors import FORGE, AdwError
-from adw_modules.state import flocked, write_atomic
+from adw_modules.state import flocked, remove_unfinished, write_atomic
 
 COMMENT_DELAYS_S = (1.0, 3.0)
 ISSUE_MAX_BYTES = 4 * 1024 * 1024
@@ -146,6 +146,7 @@ class LocalForge:
         path = os.path.join(self.cfg.agents_dir, self.adw_id, "comments.md")
         with open(path, "a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(f"<!-- {now()} issue {number} -->\n{body.rstrip()}\n\n")
+        crash.here("comment-written")
 
     def _files(self) -> list[tuple[int, str]]:
         found = []
@@ -192,6 +193,8 @@ class LocalForge:
         return "file://" + quote(self._path(number))
 
     def _write(self, number: int, text: str) -> None:
+        """Write a file of the pull requests' folder, whose lock the caller holds."""
+        remove_unfinished(self.cfg.pulls_dir)
         write_atomic(self._path(number), text.encode("utf-8", "backslashreplace"))
 
     def review_pull(self, number: int, body: str) -> None:

@@ -112,6 +112,9 @@ def run(
         STATS.git_seconds += time.monotonic() - start
         if done.timed_out:
             raise AdwError(GIT, "git", f"git {args[0]} did not end in {timeout_s:.0f} s", retryable=True)
+        if done.code < 0:
+            message = f"git {args[0]} was killed (signal {-done.code}), for want of memory or by somebody"
+            raise AdwError(GIT, "git", message, retryable=True)
         if done.code in ok:
             return done.code, done.out, done.err
         # Another process' half-made worktree: its admin folder is there, its commondir not yet.

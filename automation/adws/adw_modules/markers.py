@@ -7,6 +7,8 @@ spaces, and control characters are made visible, so no text of others can start 
 
 import os
 
+from adw_modules import crash
+
 KEYS = frozenset({"ADW_ID", "WORKTREE_PATH", "PHASE", "STATUS", "PLAN_FILE", "BRANCH", "PR_URL"})
 MARKER_MAX_BYTES = 4096
 LINE_MAX_CHARS = 4000
@@ -79,6 +81,7 @@ def token_event(payload: dict[str, object]) -> None:
 def _emit(line: str) -> None:
     data = line.encode("utf-8", "backslashreplace")[: MARKER_MAX_BYTES - 1]
     _OUT.write(data.decode("utf-8", "ignore").encode() + b"\n")
+    crash.here("marker-printed", line.partition("=")[0].partition(":")[0])
 
 
 def say(text: str, prefix: str = "") -> None:

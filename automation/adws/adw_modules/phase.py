@@ -35,6 +35,7 @@ class Run:
         self.state: State = {}
         self.skip_reason = ""
         self.persona = ""
+        self.denials: list[str] = []
         self.made_worktree = False
         self.told_worktree = False
         self._forge: Forge | None = None

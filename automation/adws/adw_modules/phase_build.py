@@ -2,7 +2,7 @@
 
 import os
 
-from adw_modules import agent, checks, forge, git, guard, markers, patch, worktree
+from adw_modules import agent, checks, crash, forge, git, guard, markers, patch, worktree
 from adw_modules.errors import AGENT_UNUSABLE, CHECK_FAILED, FORGE, GIT, NO_PLAN, AdwError
 from adw_modules.forge import Issue, Proposal
 from adw_modules.phase import Run, prompt
@@ -107,7 +107,7 @@ def _implement(run: Run, issue: Issue, path: str, branch: str, name: str) -> Non
     checks.stage_all(path)
     staged = git.run(["diff", "--cached", "--quiet"], path, ok=(0, 1))[0] == 1
     if not staged and not _has_work(run, path):
-        raise AdwError(AGENT_UNUSABLE, "agent", "the agent changed nothing beyond the plan")
+        raise AdwError(AGENT_UNUSABLE, "agent", _nothing(run))
     tree = git.out(["write-tree"], path)
     if run.cfg.check_command:
         check = checks.run_check(run, path)
@@ -122,6 +122,14 @@ def _implement(run: Run, issue: Issue, path: str, branch: str, name: str) -> Non
         git.commit(path, _message(run, issue))
         checks.tidy(path)
     run.set(implemented_commit=git.head(path))
+
+
+def _nothing(run: Run) -> str:
+    said = "the agent changed nothing beyond the plan"
+    if not run.denials:
+        return said
+    more = f" and {len(run.denials) - 1} more" if len(run.denials) > 1 else ""
+    return f"{said}; it was refused a permission: {markers.one_line(run.denials[0])}{more}"
 
 
 def _not_unmerged(path: str) -> None:
@@ -190,6 +198,7 @@ def _pull(run: Run, issue: Issue, path: str, branch: str, name: str) -> None:
         issue=issue.number,
     )
     pull = run.forge.ensure_pull(proposal)
+    crash.here("pull-made")
     run.set(pr_created=True, pr_url=pull.url, pr_number=pull.number)
     markers.emit("PR_URL", pull.url)
 

@@ -2,7 +2,7 @@
 
 import os
 
-from adw_modules import agent, classify, forge, git, guard, markers, patch, worktree
+from adw_modules import agent, classify, crash, forge, git, guard, markers, patch, worktree
 from adw_modules.errors import AGENT_UNUSABLE, GIT, NO_PLAN, AdwError
 from adw_modules.forge import Issue
 from adw_modules.phase import Run, prompt, slug
@@ -206,6 +206,7 @@ def _commit(run: Run, issue: Issue, path: str, name: str, text: str) -> None:
     os.makedirs(folder, exist_ok=True)
     with open(full, "w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(text)
+    crash.here("plan-written")
     git.run(["add", "--force", "--", name], path)
     if git.run(["diff", "--cached", "--quiet", "--", name], path, ok=(0, 1))[0] == 1:
         title = markers.one_line(issue.title)[:60]

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, NamedTuple
 
-from adw_modules import signals
+from adw_modules import crash, signals
 
 TERM_GRACE_S = 2.0
 LEFTOVER_GRACE_S = 0.3
@@ -121,6 +121,7 @@ def run_tool(
         process = subprocess.Popen(
             list(argv), cwd=cwd, env=dict(env), stdin=source, stdout=out, stderr=err, start_new_session=True
         )
+        crash.here("tool-started", _called(argv))
         try:
             ended = _wait(process, timeout_s)
         except BaseException:
@@ -129,7 +130,14 @@ def run_tool(
             raise
         if not ended:
             _stop(process)
+        crash.here("tool-ended", _called(argv))
         return ToolResult(process.returncode, _read_capped(out), _read_capped(err), not ended)
+
+
+def _called(argv: Sequence[str]) -> str:
+    """Name a tool's call for a test: the program and its first plain word, as `git-push`."""
+    words = (word for word in argv[1:] if word.isalpha())
+    return f"{os.path.basename(argv[0])}-{next(words, '')}"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -287,6 +295,7 @@ def run_tree(
             start_new_session=True,
             pass_fds=keep,
         )
+        crash.here("tree-started", os.path.basename(argv[0]))
         while not _wait(process, min(1.0, max(0.0, start + timeout_s - time.monotonic()))):
             timed_out = time.monotonic() - start >= timeout_s
             too_much = os.fstat(fds[1]).st_size > TREE_OUTPUT_MAX_BYTES
@@ -302,6 +311,7 @@ def run_tree(
                 process.wait()
             for fd in {*fds, *keep}:
                 os.close(fd)
+    crash.here("tree-ended", os.path.basename(argv[0]))
     return TreeResult(process.returncode, timed_out, too_much, time.monotonic() - start, swept)
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from adw_modules import signals
+from adw_modules import crash, signals
 from adw_modules.errors import STATE, AdwError
 
 State = dict[str, Any]
@@ -51,6 +51,7 @@ def write_atomic(path: str, data: bytes) -> None:
     temp = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     with signals.shield():
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        crash.here("file-made", name)
         try:
             try:
                 view = memoryview(data)
@@ -59,12 +60,24 @@ def write_atomic(path: str, data: bytes) -> None:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+            crash.here("file-synced", name)
             os.rename(temp, path)
+            crash.here("file-renamed", name)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temp)
             raise
         fsync_dir(folder)
+
+
+def remove_unfinished(folder: str) -> None:
+    """Remove what a killed `write_atomic` left below a folder. For who holds the lock of all its writers."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            parts = name.split(".")
+            if name.startswith(".") and parts[-1] == "tmp" and len(parts) > 3 and parts[-3].isdigit():
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(parent, name))
 
 
 @contextlib.contextmanager
@@ -171,6 +184,8 @@ class StateStore:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
         self._run_lock_fd = fd
+        crash.here("run-locked")
+        remove_unfinished(self.folder)
 
     def update(self, change: Callable[[State], None], *, create: bool = False) -> State:
         """Load, change and save under the lock; nothing that another writer saved is lost."""

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from adw_modules.agent import CommandDialect, find_json
+from adw_modules.agent import CommandDialect, _may_work_again, find_json
 from adw_modules.agents_claude import ClaudeDialect
 from adw_modules.agents_codex import CodexDialect
 from adw_modules.classify import by_reply
+from adw_modules.config import load
 from adw_modules.git import redact
 from conftest import ADWS, Done, Project, alive, git, read, wait_for
 
@@ -149,8 +150,121 @@ def test_streams_of_codex() -> None:
     failed = '{"type":"turn.failed","error":{"message":"limit"}}'
     assert CodexDialect().read(failed).error == "limit"
     assert "cut off" in CodexDialect().read('{"type":"turn.started"}').error
+    written = {"input_tokens": 100, "cached_input_tokens": 40, "cache_write_input_tokens": 50, "output_tokens": 7}
+    usage = CodexDialect().read(json.dumps({"type": "turn.completed", "usage": written})).usage
+    assert usage == {"input_tokens": 10, "output_tokens": 7, "cache_read_tokens": 40, "cache_creation_tokens": 50}
     retried = '{"type":"error","message":"reconnecting"}\n{"type":"turn.completed","usage":{"input_tokens":-1}}'
     assert CodexDialect().read(retried).error == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "status", "again"),
+    [
+        ("unexpected status 401 Unauthorized: bad key, url: http://127.0.0.1:39275/v1", "bad key", 401, False),
+        ("unexpected status 503 Service Unavailable: not found, url: http://127.0.0.1:40139/", "503", 503, True),
+        ("exceeded retry limit, last status: 429 Too Many Requests", "429", 429, True),
+        ("exceeded retry limit, last status: 429: check your plan and billing details", "429", 429, False),
+        ('{"error": {"type": "invalid_request_error", "message": "odd"}}', "invalid_request_error: odd", 400, False),
+        ('{"error": {"type": "overloaded", "message": "odd"}}', "overloaded: odd", None, True),
+        ('{"error": "odd"}', '{"error": "odd"}', None, True),
+        ("{odd", "{odd", None, True),
+        ("stream closed before response.completed", "stream closed", None, True),
+        ("You exceeded your current quota, please check your plan and billing details.", "quota", None, False),
+    ],
+)
+def test_what_codex_was_refused_with(said: str, error: str, status: int | None, again: bool) -> None:
+    reply = CodexDialect().read(json.dumps({"type": "turn.failed", "error": {"message": said}}))
+    assert error in reply.error
+    assert reply.status == status
+    assert _may_work_again(reply, said) == again
+
+
+@pytest.mark.parametrize(
+    ("told", "said", "again"),
+    [
+        (400, "API Error: 400 no such thing", False),
+        (401, "Failed to authenticate. API Error: 401 bad key", False),
+        (429, "API Error: Request rejected (429) · slow down", True),
+        (429, "API Error: Request rejected (429) · your credit balance is too low", False),
+        (500, "API Error: 500 oops. If it persists, check your inference gateway (127.0.0.1:40139).", True),
+        (529, "API Error: 529 overloaded: invalid permission not found", True),
+        (None, "API Error: 400 no such thing", False),
+        (None, "API Error: Request rejected (429) · slow down", True),
+        (None, "API Error: 503 at 127.0.0.1:40139", True),
+        (None, "Credit balance is too low", False),
+        (None, "API Error: Connection refused by 127.0.0.1:40139", True),
+    ],
+)
+def test_what_claude_was_refused_with(told: int | None, said: str, again: bool) -> None:
+    end = {"type": "result", "subtype": "success", "is_error": True, "result": said, "api_error_status": told}
+    assert _may_work_again(ClaudeDialect().read(json.dumps(end)), said) == again
+
+
+STREAMS = os.path.join(os.path.dirname(os.path.dirname(ADWS)), "tests/agents/streams")
+
+
+def recorded(name: str) -> str:
+    """Return what a real program wrote on stdout; how it came to be is in tests/agents/README.md."""
+    return read(os.path.join(STREAMS, f"{name}.jsonl")).decode("utf-8")
+
+
+def test_recorded_streams_of_claude() -> None:
+    done = ClaudeDialect().read(recorded("claude-done"))
+    assert (done.text, done.error, done.status, done.out_of_budget) == ("done, changed a.txt", "", None, False)
+    usage = {"input_tokens": 122, "output_tokens": 43, "cache_read_tokens": 5300, "cache_creation_tokens": 300}
+    assert (done.usage, done.cost_usd) == (usage, 0.003908)
+    assert done.denials == ["Write {'file_path': '/etc/not-mine', 'content': 'b\\n'}"]
+    spent = ClaudeDialect().read(recorded("claude-budget"))
+    assert (spent.out_of_budget, spent.error) == (True, "error_max_budget_usd: Reached maximum budget ($0.3)")
+    refused = ClaudeDialect().read(recorded("claude-overloaded"))
+    assert refused.status == 529
+    assert refused.error.startswith("API Error: 529 overloaded")
+    assert _may_work_again(refused, refused.error)
+    waits = "\n".join(recorded("claude-overloaded").splitlines()[:2])
+    assert ClaudeDialect().read(waits).waiting == "529, try 1 of 1"
+
+
+def test_recorded_streams_of_codex() -> None:
+    done = CodexDialect().read(recorded("codex-done"))
+    assert (done.text, done.error, done.waiting) == ("done, changed a.txt", "", "")
+    usage = {"input_tokens": 122, "output_tokens": 43, "cache_read_tokens": 5300, "cache_creation_tokens": 300}
+    assert done.usage == usage
+    refused = CodexDialect().read(recorded("codex-refused"))
+    assert (refused.error, refused.status) == ("invalid_request_error: no such thing", 400)
+    cut = CodexDialect().read(recorded("codex-cut"))
+    assert cut.error == "stream disconnected before completion: stream closed before response.completed"
+    assert _may_work_again(cut, cut.error)
+    away = CodexDialect().read(recorded("codex-no-network"))
+    assert away.waiting.startswith("Reconnecting... waiting for network")
+
+
+def test_an_agent_that_is_stopped_while_it_waits_says_for_what(project: Project) -> None:
+    line = '{"type":"error","message":"Reconnecting... waiting for network"}'
+    program = project.program("codex", f"#!/bin/sh\ncat >/dev/null\necho '{line}'\nsleep 100\n")
+    project.issue(7, diff="", head="labels: [bug]\n")
+    done = project.plan("7", "r1", ADW_AGENT="codex", CODEX_PATH=program, ADW_AGENT_TIMEOUT_S="1")
+    assert done.code == 21, done.out
+    assert "was stopped; it waited for its model: Reconnecting... waiting for network" in done.out
+
+
+def test_a_phase_is_no_client_of_its_daemon_and_stays_in_its_worktree(project: Project) -> None:
+    argv = ClaudeDialect().argv(load({}, cwd=project.root), writes=True, budget_usd=None)
+    never = argv[argv.index("--disallowedTools") + 1].split(",")
+    assert {"EnterWorktree", "ScheduleWakeup", "mcp__adwd"} <= set(never)
+
+
+def test_an_agent_that_was_refused_and_changed_nothing_says_what_it_was_refused(project: Project) -> None:
+    refused = CLAUDE.replace(
+        '"permission_denials": []', '"permission_denials": [{"tool_name": "Write", "tool_input": "/etc/x"}]'
+    )
+    refused = refused.replace('open("a.txt", "a")', 'open("/dev/null", "a")').replace(
+        'open("pkg/mod.py", "w")', 'open("/dev/null", "a")'
+    )
+    project.issue(7, diff="", head="labels: [bug]\n")
+    env = {"ADW_AGENT": "claude", "CLAUDE_CODE_PATH": project.program("claude", refused), "FAKE_ARGV": "/dev/null"}
+    done = project.sdlc("7", "r1", **env)
+    assert done.code == 22, done.out
+    assert "changed nothing beyond the plan; it was refused a permission: Write /etc/x" in done.out
 
 
 def test_command_usage_line() -> None:

@@ -214,7 +214,7 @@ def test_issue_without_front_matter(project: Project) -> None:
 
 
 def test_first_marker_is_quick(project: Project) -> None:
-    """Only os and sys and three small modules are loaded before the first marker."""
+    """Only os and sys and four small modules are loaded before the first marker."""
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules)\n"
         "from adw_modules import entry, markers\n"
@@ -225,5 +225,5 @@ def test_first_marker_is_quick(project: Project) -> None:
 
     done = subprocess.run([sys.executable, "-c", program, ADWS], cwd=project.root, capture_output=True, check=False)
     assert done.stderr.decode().strip() == repr(
-        ["adw_modules", "adw_modules.entry", "adw_modules.errors", "adw_modules.markers"]
+        ["adw_modules", "adw_modules.crash", "adw_modules.entry", "adw_modules.errors", "adw_modules.markers"]
     )

@@ -361,3 +361,29 @@ def test_a_defect_of_ours_is_40_and_the_run_can_go_on_after_it(project: Project)
     assert "LookupError" in told["message"]
     assert project.sdlc("7", "r1").code == 0
     assert "error" not in project.state("r1")
+
+
+def test_a_killed_git_is_told_and_can_be_tried_again(project: Project) -> None:
+    assert project.plan("7", "r1").code == 0
+    os.mkdir(os.path.join(project.base, "bin"))
+    script = f"""\
+        #!/bin/sh
+        case " $* " in *" add "*) kill -9 $$ ;; esac
+        exec {shutil.which("git")} "$@"
+        """
+    folder = os.path.dirname(project.program("bin/git", script))
+    done = project.build("7", "r1", PATH=f"{folder}:{os.environ['PATH']}")
+    assert done.code == 31
+    assert "git add was killed (signal 9)" in done.out
+    assert project.state("r1")["error"]["retryable"] is True
+    assert project.build("7", "r1").code == 0
+
+
+def test_what_a_killed_writer_left_unfinished_is_removed(project: Project) -> None:
+    assert project.plan("7", "r1").code == 0
+    name = "4711.0a1b2c3d.tmp"
+    left = [f"automation/agents/r1/.adw_state.json.{name}", f"automation/pulls/.1.md.{name}"]
+    kept = ["automation/agents/r1/.notes.tmp", f"automation/agents/r2/.adw_state.json.{name}"]
+    paths = [project.write(path, "") for path in left + kept]
+    assert project.build("7", "r1").code == 0
+    assert [os.path.exists(path) for path in paths] == [False, False, True, True]

@@ -5,7 +5,7 @@ use rmcp::model::CallToolRequestParams;
 use super::table::MadeKey;
 use crate::auth::{AccessError, NewKey};
 use crate::mcp::args::Args;
-use crate::mcp::error::ToolError;
+use crate::mcp::error::{ToolError, UNSURE, database_failed};
 use crate::mcp::server::AdwServer;
 use crate::mcp::tools::{Answer, ToolDef, answer};
 use crate::telemetry::chain;
@@ -52,10 +52,10 @@ impl From<AccessError> for ToolError {
     fn from(error: AccessError) -> ToolError {
         let code = error.code();
         let (message, hint) = match &error {
-            AccessError::Db(_) => {
+            AccessError::Db(why) => {
                 tracing::error!(error = %chain(&error), "a request failed inside the daemon");
                 (
-                    "the daemon's database failed; what was asked may not have happened".to_owned(),
+                    database_failed(why, UNSURE),
                     Some("call list_access_keys to see; if it stays, run `adwd doctor`"),
                 )
             }

@@ -68,8 +68,13 @@ struct Call<'a> {
 impl Call<'_> {
     async fn trigger(&self) -> Answer {
         let caller = caller(self.server.principal(), self.context);
-        let triggered = self.server.runs().trigger(&caller, self.trigger_request()).await?;
-        self.triggered(triggered).await
+        let (runs, request) = (self.server.runs(), self.trigger_request());
+        // Who takes a task asks after it: the answer need not wait for what becomes of the run.
+        if tasks::declared(self.context) {
+            let run = runs.enqueued(&caller, request).await?;
+            return Ok(CreateTaskResult::new(tasks::task(&run)).into());
+        }
+        self.triggered(runs.trigger(&caller, request).await?).await
     }
 
     async fn trigger_phase(&self) -> Answer {

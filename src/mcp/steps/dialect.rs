@@ -6,7 +6,7 @@
 use rmcp::model::JsonObject;
 use serde_json::{Map, Value, json};
 
-use crate::mcp::error::ToolError;
+use crate::mcp::error::{ToolError, database_failed};
 use crate::steps::{ControlAction, ExecutionState, StepsError, limiter};
 use crate::telemetry::chain;
 
@@ -177,9 +177,9 @@ impl From<StepsError> for Refusal {
 #[must_use]
 pub fn message(error: &StepsError) -> String {
     match error {
-        StepsError::Db(_) => {
+        StepsError::Db(why) => {
             tracing::error!(error = %chain(error), "a request of step workflows failed");
-            "the daemon's database failed; nothing was changed".to_owned()
+            database_failed(why, "nothing was changed")
         }
         StepsError::Io { .. } => {
             tracing::error!(error = %chain(error), "a request of step workflows failed");

@@ -2,7 +2,7 @@
 
 use rmcp::ErrorData;
 
-use crate::mcp::error::{ToolError, resource_not_found};
+use crate::mcp::error::{DATABASE_HINT, ToolError, UNSURE, database_failed, resource_not_found};
 use crate::telemetry::chain;
 use crate::writing::WritingError;
 
@@ -12,10 +12,7 @@ impl From<WritingError> for ToolError {
             tracing::error!(error = %chain(&error), "a request failed inside the daemon");
         }
         let (message, hint) = match &error {
-            WritingError::Db(_) => (
-                "the daemon's database failed; what was asked may not have happened".to_owned(),
-                Some("ask again; if it stays, read the daemon's log or run `adwd doctor`"),
-            ),
+            WritingError::Db(why) => (database_failed(why, UNSURE), Some(DATABASE_HINT)),
             WritingError::Stored { .. } | WritingError::Io(_) => {
                 (error.to_string(), Some("run `adwd doctor`"))
             }

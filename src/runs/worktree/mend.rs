@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::marker::is_below;
+use crate::crash::{self, Point};
 use crate::limits;
 
 /// What git writes into `locked` while an `add` is on its way.
@@ -41,7 +42,9 @@ impl Admin {
         let text =
             |name: &str| text(name).map(|t| String::from_utf8_lossy(t.trim_ascii()).into_owned());
         let tree = text("gitdir").and_then(|g| Path::new(&g).parent().map(Path::to_path_buf));
-        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        let made = entry.metadata().and_then(|m| m.modified()).ok();
+        // A time ahead of the clock is from before the clock was set back.
+        let age = made.map(|t| t.elapsed().unwrap_or_else(|ahead| ahead.duration()));
         Admin {
             tree: tree.unwrap_or_default(),
             locked: text("locked"),
@@ -66,6 +69,7 @@ impl Admin {
             if ours {
                 remove_tree(&self.tree)?;
             }
+            crash::here(Point::HalfMadeTreeGone);
             return remove_tree(&self.dir);
         }
         if self.commondir.as_deref() == Some("")
@@ -75,7 +79,9 @@ impl Admin {
             tracing::warn!(admin = %self.dir.display(), head, "mending a worktree's record that a crash left without commondir");
             if head {
                 // The worktree may hold work; its record always says the same here.
-                return fs::write(self.dir.join("commondir"), "../..\n");
+                fs::write(self.dir.join("commondir"), "../..\n")?;
+                crash::here(Point::CommondirMended);
+                return Ok(());
             }
             return remove_tree(&self.dir);
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::super::git::{GitError, Kind};
 use super::super::procfs;
 use super::{Held, Listed, Worktrees, canonical, mend};
+use crate::crash::{self, Point};
 
 const OPERATION: &str = "worktree remove";
 
@@ -63,6 +64,7 @@ impl Worktrees {
             self.blocking(OPERATION, move || mend::remove_tree(&tree)).await?;
             removed = Ok(());
         }
+        crash::here(Point::WorktreeGone);
         self.mend(&held).await?;
         removed
     }

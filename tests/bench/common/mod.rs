@@ -4,6 +4,8 @@
 //! The client writes lines of JSON-RPC into `adwd stdio` and reads lines back, so that what is
 //! measured is the server over stdio and not a client library.
 
+pub mod socket;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ pub struct World {
 impl World {
     /// Starts a daemon with this configuration, and waits until it is ready.
     pub fn start(config: &str) -> World {
-        let dir = tempfile::Builder::new().prefix("adwd-bench-").tempdir_in("/tmp").unwrap();
+        let dir = tempfile::Builder::new().prefix("adwd-bench-").tempdir().unwrap();
         std::fs::create_dir(dir.path().join("run")).unwrap();
         std::fs::write(dir.path().join("config.toml"), config).unwrap();
         let mut world = World { dir, daemon: None };
@@ -54,7 +56,7 @@ impl World {
         while !std::fs::read_to_string(&said).unwrap().contains(" ready: ") {
             let said = std::fs::read_to_string(&said).unwrap();
             assert!(begun.elapsed() < READY, "the daemon is not ready: {said}");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -98,9 +100,18 @@ impl World {
         fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
+    /// Process id of the daemon.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
     fn proc(&self, file: &str) -> String {
-        let pid = self.daemon.as_ref().unwrap().id();
-        std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.pid())).unwrap()
+    }
+
+    /// Where the daemon's socket is.
+    pub fn socket(&self) -> PathBuf {
+        self.dir().join("run/adwd/adwd.sock")
     }
 
     /// A client of its own connection.
@@ -243,6 +254,11 @@ impl Times {
     pub fn new(mut times: Vec<f64>) -> Times {
         times.sort_by(f64::total_cmp);
         Times(times)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// Each of them, in microseconds.

@@ -1,5 +1,6 @@
 //! What the monitor does with a phase.
 
+use adwd::runs::cgroup;
 use adwd::runs::process::{ProcessError, ScopeSpec, find_program, launch_monitor};
 use adwd::runs::records::{Probe, StopReason, request_stop};
 use nix::sys::signal::{Signal, kill};
@@ -298,12 +299,21 @@ async fn a_script_under_uv_unwinds_when_it_is_stopped() {
 }
 
 #[tokio::test]
-async fn the_control_group_is_removed() {
-    let attempt = Attempt::sh("cat go");
+async fn the_phase_is_born_in_its_control_group_which_is_removed() {
+    let attempt = Attempt::sh("cat /proc/self/cgroup > seen; echo >> seen; cat go");
     let fifo = attempt.cwd().join("go");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     attempt.start().await;
-    let group = attempt.started().cgroup;
+    let start = attempt.started();
+    let group = start.cgroup;
+    if let Some(dir) = &group {
+        let name = dir.file_name().unwrap().to_str().unwrap();
+        let seen = attempt.sign("seen");
+        assert!(seen.lines().any(|l| l.starts_with("0::") && l.ends_with(name)), "{seen}");
+        let members = cgroup::members(dir);
+        assert!(members.contains(&start.child.unwrap().pid), "{members:?}");
+        assert!(!members.contains(&start.monitor.pid), "the group can be killed: {members:?}");
+    }
     std::fs::write(&fifo, "").unwrap();
     attempt.end().await;
     if let Some(dir) = group {

@@ -2,7 +2,8 @@
 // Tests may start processes; the ban is for the program.
 #![allow(clippy::disallowed_methods)]
 
-use adwd::runs::process::{end_orphans, launch_monitor};
+use adwd::runs::orphans::end_orphans;
+use adwd::runs::process::launch_monitor;
 use adwd::runs::procfs;
 use adwd::runs::records::{Identity, MARK, Probe};
 

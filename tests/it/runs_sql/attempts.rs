@@ -14,6 +14,7 @@ on_both_engines!(
     an_attempt_begins_only_in_a_run_that_runs,
     an_attempt_is_recorded_once,
     attempts_come_in_the_order_they_were_made,
+    the_attempts_of_a_page_are_those_of_its_active_runs,
     a_clock_set_back_does_not_make_an_old_attempt_the_last,
     an_attempt_runs_only_from_starting,
     an_attempt_ends_once,
@@ -113,6 +114,28 @@ async fn order(db: &Db) -> Vec<(String, i64)> {
 
 fn expected(order: &[(&str, i64)]) -> Vec<(String, i64)> {
     order.iter().map(|(phase, attempt)| ((*phase).to_owned(), *attempt)).collect()
+}
+
+async fn the_attempts_of_a_page_are_those_of_its_active_runs(s: Scratch) {
+    let s = ready(s).await;
+    let rows: Vec<RunRow> = (1..=5).map(|n| in_status(&format!("r{n}"), n, Running)).collect();
+    store(&s.db, &rows).await;
+    for row in &rows {
+        for (phase, attempt, at) in [("plan", 1, 10), ("plan", 2, 5), ("build", 1, 20)] {
+            let dir = format!("/agents/{}/{phase}-{attempt}", row.adw_id);
+            let begun =
+                sql::begin_attempt(&s.db, &row.adw_id, phase, attempt, &dir, Millis(at)).await;
+            assert!(begun.unwrap());
+        }
+    }
+    sql::finish(&s.db, "r3", Running, Completed, None, Millis(30)).await.unwrap();
+    let page = sql::attempts_of_active(&s.db, 2..=4).await.unwrap();
+    let of =
+        |id: &str| -> Vec<AttemptRow> { page.iter().filter(|a| a.adw_id == id).cloned().collect() };
+    for id in ["r2", "r4"] {
+        assert_eq!(of(id), sql::attempts(&s.db, id).await.unwrap());
+    }
+    assert_eq!(page.len(), 6, "none of the ended one, none beyond the range");
 }
 
 async fn attempts_come_in_the_order_they_were_made(s: Scratch) {

@@ -7,13 +7,16 @@ use adwd::db::Db;
 use adwd::runs::ListFilter;
 use adwd::runs::RunStatus::{self, Cancelled, Completed, Failed, Queued, Running, Starting};
 use adwd::runs::sql::{self, Prepared, RunRow};
+use adwd::runs::sql_queue::{self, ActiveRow};
 
-use super::{NOW, foreign, ids, in_status, queued, ready, some, store};
+use super::{NOW, active, foreign, ids, in_status, queued, ready, some, store};
 use crate::db::Scratch;
 use crate::on_both_engines;
 
 on_both_engines!(
     the_queue_is_ordered_by_priority_and_then_by_age,
+    the_head_of_a_queue_is_that_of_one_project,
+    a_place_in_the_queue_is_counted_by_project,
     each_host_counts_its_own,
     an_empty_list_has_no_total,
     filters_narrow_alone_and_together,
@@ -39,10 +42,58 @@ async fn the_queue_is_ordered_by_priority_and_then_by_age(s: Scratch) {
         RunRow { priority: 0, queued_at: 60, ..in_status("running", 9, Running) },
     ];
     store(&s.db, &rows).await;
-    let here = sql::active_runs(&s.db, "here").await.unwrap();
-    assert_eq!(ids(&here), ["first", "second", "third", "running", "fourth", "low"]);
-    assert_eq!(ids(&sql::active_runs(&s.db, "there").await.unwrap()), ["far"]);
-    assert!(sql::active_runs(&s.db, "nowhere").await.unwrap().is_empty());
+    assert_eq!(
+        active(&s.db, "here").await,
+        ["first", "second", "third", "running", "fourth", "low"]
+    );
+    assert_eq!(active(&s.db, "there").await, ["far"]);
+    assert!(active(&s.db, "nowhere").await.is_empty());
+}
+
+async fn the_head_of_a_queue_is_that_of_one_project(s: Scratch) {
+    let s = ready(s).await;
+    let of = |id: &str, seq, project: &str, priority| RunRow {
+        project: project.into(),
+        priority,
+        queued_at: 5,
+        ..queued(id, seq)
+    };
+    let rows = [of("a1", 1, "a", 0), of("b1", 2, "b", 9), of("a2", 3, "a", 1), of("a3", 4, "a", 0)];
+    store(&s.db, &rows).await;
+    let head = async |project, limit| {
+        let rows = sql_queue::next_of_project(&s.db, "here", project, limit).await.unwrap();
+        rows.into_iter().map(|row| row.adw_id).collect::<Vec<_>>()
+    };
+    assert_eq!(head("a", 2).await, ["a2", "a1"]);
+    assert_eq!(head("a", 9).await, ["a2", "a1", "a3"]);
+    assert_eq!(head("b", 9).await, ["b1"]);
+    assert!(head("c", 9).await.is_empty());
+    assert!(sql_queue::working(&s.db, "here").await.unwrap().is_empty());
+}
+
+async fn a_place_in_the_queue_is_counted_by_project(s: Scratch) {
+    let s = ready(s).await;
+    let of = |id: &str, seq, project: &str, priority, queued_at| RunRow {
+        project: project.into(),
+        priority,
+        queued_at,
+        ..queued(id, seq)
+    };
+    let rows = [
+        of("urgent", 1, "a", 1, 9),
+        of("early", 2, "b", 0, 4),
+        of("same", 3, "b", 0, 5),
+        of("me", 4, "a", 0, 5),
+        of("later", 5, "a", 0, 5),
+        of("idle", 6, "b", -1, 1),
+        RunRow { project: "a".into(), priority: 9, ..in_status("works", 7, Running) },
+        RunRow { host: "there".into(), ..of("far", 8, "a", 9, 1) },
+    ];
+    store(&s.db, &rows).await;
+    let mut before = sql_queue::before(&s.db, "here", &ActiveRow::of(&rows[3])).await.unwrap();
+    before.sort();
+    assert_eq!(before, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    assert!(sql_queue::before(&s.db, "here", &ActiveRow::of(&rows[0])).await.unwrap().is_empty());
 }
 
 async fn waiting(db: &Db, host: &str) -> i64 {

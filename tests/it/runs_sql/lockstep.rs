@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{ids, queued, ready};
+use super::{active, ids, queued, ready};
 
 /// One statement. Those that make a run go on stand several times, so that sequences get far.
 const STATEMENTS: &[&str] = &[
@@ -333,7 +333,11 @@ impl Step {
                     base_branch: self.other(),
                     base_commit: self.text(),
                 };
-                sql::set_prepared(db, id, &prepared).await?
+                if self.flag {
+                    sql::begin_running(db, id, &prepared, at).await?
+                } else {
+                    sql::set_prepared(db, id, &prepared).await?
+                }
             }
             "worktree_removed" => sql::worktree_removed(db, id).await.map(done)?,
             "tell" => sql::tell(db, id, &self.told()).await.map(done)?,
@@ -378,8 +382,7 @@ async fn everything(db: &Db) -> (Vec<RunRow>, Vec<AttemptRow>, Vec<String>) {
         attempts.extend(sql::attempts(db, &row.adw_id).await.unwrap());
     }
     for host in ["here", "there"] {
-        let active = sql::active_runs(db, host).await.unwrap();
-        queues.extend(active.into_iter().map(|row| row.adw_id));
+        queues.extend(active(db, host).await);
     }
     (rows, attempts, queues)
 }

@@ -8,7 +8,7 @@ use adwd::runs::RunStatus;
 use adwd::runs::sql::{self, Prepared, RunRow, Told};
 use tokio::sync::Barrier;
 
-use super::{NOW, foreign, ids, in_status, queued, ready, some, store, the, try_store};
+use super::{NOW, active, foreign, in_status, queued, ready, some, store, the, try_store};
 use crate::db::Scratch;
 use crate::on_both_engines;
 
@@ -26,6 +26,7 @@ on_both_engines!(
     a_problem_of_the_state_file_is_set_kept_and_cleared,
     what_no_engine_can_store_is_replaced,
     preparing_records_the_worktree,
+    a_prepared_run_begins_once_and_keeps_what_is_known_of_its_base,
     a_removed_worktree_is_recorded_once,
     a_foreign_run_is_described_anew_from_its_files,
     a_run_of_the_daemon_is_never_overwritten_as_foreign,
@@ -136,8 +137,9 @@ async fn of_16_triggers_of_an_issue_one_is_stored(s: Scratch) {
         stored += usize::from(trigger.await.unwrap());
     }
     assert_eq!(stored, 1);
-    let active = sql::active_runs(&s.db, "here").await.unwrap();
-    assert_eq!((active.len(), active[0].seq), (1, 1), "those that lost give their number back");
+    let here = active(&s.db, "here").await;
+    assert_eq!(here.len(), 1);
+    assert_eq!(the(&s.db, &here[0]).await.seq, 1, "those that lost give their number back");
 }
 
 async fn a_run_and_its_key_are_stored_together_or_not_at_all(s: Scratch) {
@@ -324,6 +326,28 @@ async fn preparing_records_the_worktree(s: Scratch) {
     assert!(!sql::set_prepared(&s.db, "nobody", &made).await.unwrap());
 }
 
+async fn a_prepared_run_begins_once_and_keeps_what_is_known_of_its_base(s: Scratch) {
+    let s = ready(s).await;
+    let row = in_status("r1", 1, RunStatus::Starting);
+    store(&s.db, &[row.clone(), in_status("r2", 2, RunStatus::Stopping)]).await;
+    let known =
+        Prepared { worktree_path: None, base_branch: some("main"), base_commit: some("abc") };
+    assert!(sql::begin_running(&s.db, "r1", &known, NOW).await.unwrap());
+    let expected = RunRow {
+        status: "running".into(),
+        revision: 2,
+        started_at: row.started_at.or(Some(NOW.0)),
+        base_branch: some("main"),
+        base_commit: some("abc"),
+        ..row
+    };
+    assert_eq!(the(&s.db, "r1").await, expected);
+    for id in ["r1", "r2", "nobody"] {
+        assert!(!sql::begin_running(&s.db, id, &known, NOW).await.unwrap(), "{id}");
+    }
+    assert_eq!(the(&s.db, "r1").await, expected);
+}
+
 async fn a_removed_worktree_is_recorded_once(s: Scratch) {
     let s = ready(s).await;
     store(&s.db, &[in_status("r1", 1, RunStatus::Failed)]).await;
@@ -385,5 +409,5 @@ async fn a_run_of_the_daemon_is_never_overwritten_as_foreign(s: Scratch) {
     }
     assert_eq!(the(&s.db, "r1").await, queued("r1", 1));
     assert_eq!(the(&s.db, "r2").await, in_status("r2", 2, RunStatus::Failed));
-    assert_eq!(ids(&sql::active_runs(&s.db, "here").await.unwrap()), ["r1"]);
+    assert_eq!(active(&s.db, "here").await, ["r1"]);
 }

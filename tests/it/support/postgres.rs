@@ -50,8 +50,10 @@ pub struct AloneServer {
 
 /// Starts one; `None` (said loudly) where there is no PostgreSQL.
 pub fn alone() -> Option<AloneServer> {
-    let server = start("alone", |_, _| String::new())?;
-    let options = options(&server.folder, "");
+    // It is ended as a crash would end it, and what it has promised must hold.
+    let durable = "-c synchronous_commit=on";
+    let server = start("alone", |_, _| durable.to_owned())?;
+    let options = options(&server.folder, durable);
     Some(AloneServer { server, options })
 }
 
@@ -71,6 +73,18 @@ impl AloneServer {
     pub fn start(&self) {
         let log = self.server.folder.join("log").display().to_string();
         self.control(&["-l", &log, "-w", "-t", "60", "-o", &self.options, "start"]);
+    }
+
+    /// Ends all sessions of others, as an administrator would.
+    pub fn end_sessions(&self) {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        let folder = self.server.folder.display().to_string();
+        let psql = Command::new(self.server.bin.join("psql"))
+            .args(["-h", &folder, "-U", "postgres", "-qAt", "-c", end])
+            .output()
+            .expect("psql starts");
+        assert!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
     }
 
     fn control(&self, words: &[&str]) {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::{SOON, World, eventually, quoted};
+use super::{RUN, World, eventually, quoted};
 
 /// Orders for an agent: shell lines by role (`classifier planner implementor reviewer`) that come
 /// before what it does by default. `exit` in them ends the call.
@@ -69,7 +69,7 @@ impl World {
     /// Waits until an agent stands at a gate.
     pub async fn at_gate(&self, name: &str) {
         let mark = self.home().join(format!("at-{name}"));
-        eventually(&format!("somebody is at gate {name}"), SOON, async || {
+        eventually(&format!("somebody is at gate {name}"), RUN, async || {
             if mark.exists() { Ok(()) } else { Err("nobody".to_owned()) }
         })
         .await;

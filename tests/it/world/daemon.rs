@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rmcp::ClientServiceExt;
 use rmcp::transport::TokioChildProcess;
 use tokio::net::UnixStream;
 
-use super::{ADWD, SOON, World, eventually};
+use super::{ADWD, RUN, SOON, World, eventually};
 use crate::mcp_support::{Client, Ear, Era, http_client, lifecycle};
 
 /// A daemon; ended with its world.
@@ -19,21 +20,48 @@ pub struct Daemon<'w> {
     world: &'w World,
     child: Option<Child>,
     starts: u32,
+    /// Words of the command that starts it, before its own.
+    under: Vec<String>,
 }
 
 impl<'w> Daemon<'w> {
     pub(super) fn of(world: &'w World) -> Daemon<'w> {
-        Daemon { world, child: None, starts: 0 }
+        Daemon { world, child: None, starts: 0, under: vec![] }
+    }
+
+    pub(super) fn under(world: &'w World, words: &[&str]) -> Daemon<'w> {
+        let mut daemon = Daemon::of(world);
+        daemon.under = words.iter().map(|word| (*word).to_owned()).collect();
+        daemon
     }
 
     /// Starts it and waits until it answers on its socket.
     pub async fn start(&mut self) {
+        if let Err(said) = self.start_or_end().await {
+            panic!("the daemon ended at once: {said}");
+        }
+    }
+
+    /// Starts it and waits until it answers on its socket, or has ended; the error is what it said.
+    pub async fn start_or_end(&mut self) -> Result<(), String> {
+        self.launch();
+        self.ready_or_ended().await
+    }
+
+    /// What it says in this life.
+    fn said(&self) -> PathBuf {
+        self.world.path(&format!("daemon-{}.err", self.starts))
+    }
+
+    /// Starts it.
+    pub fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         self.starts += 1;
-        let said = self.world.path(&format!("daemon-{}.err", self.starts));
-        let stderr = fs::File::create(&said).unwrap();
-        let child = Command::new(ADWD)
-            .arg("serve")
+        let stderr = fs::File::create(self.said()).unwrap();
+        let words = self.world.serve_words();
+        let words: Vec<&String> = self.under.iter().chain(&words).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .current_dir(&self.world.root)
             .env_clear()
             .envs(self.world.env())
@@ -43,16 +71,39 @@ impl<'w> Daemon<'w> {
             .stderr(stderr)
             .spawn()
             .expect("the daemon starts");
-        let child = self.child.insert(child);
+        self.child = Some(child);
+    }
+
+    /// Waits until it answers on its socket.
+    pub async fn ready(&mut self) {
+        if let Err(said) = self.ready_or_ended().await {
+            panic!("the daemon ended at once: {said}");
+        }
+    }
+
+    async fn ready_or_ended(&mut self) -> Result<(), String> {
+        let said = self.said();
+        let child = self.child.as_mut().expect("it was started");
         // Its word, not the first connection: the socket is open before HTTP is.
-        eventually("the daemon is ready", SOON, async || {
+        let ready = eventually("the daemon is ready", RUN, async || {
             let said = fs::read_to_string(&said).unwrap();
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("the daemon ended at once: {status}: {said}");
+                return Ok(Err(format!("{status}: {said}")));
             }
-            if said.contains(" ready: ") { Ok(()) } else { Err(said) }
+            if said.contains(" ready: ") { Ok(Ok(())) } else { Err(said) }
         })
         .await;
+        if ready.is_err() {
+            self.child = None;
+        }
+        ready
+    }
+
+    /// How it ended, where it did by itself; then it can be started again.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
     }
 
     /// Its process id.
@@ -92,6 +143,13 @@ impl<'w> Daemon<'w> {
     /// A client over the unix socket, of the protocol's newest revision.
     pub async fn client(&self) -> Client {
         self.unix_client(Era::Modern, Ear::named("test")).await
+    }
+
+    /// The same; `None` where the daemon does not live to greet it.
+    pub async fn try_client(&self) -> Option<Client> {
+        let stream = UnixStream::connect(self.world.socket()).await.ok()?;
+        let greeted = Ear::named("test").serve_with_lifecycle(stream, lifecycle(Era::Modern));
+        tokio::time::timeout(Duration::from_secs(SOON), greeted).await.ok()?.ok()
     }
 
     /// A client over the unix socket.

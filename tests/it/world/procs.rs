@@ -15,7 +15,7 @@ pub struct Proc {
     pub session: i32,
     /// Its arguments.
     pub argv: Vec<String>,
-    /// Its `ADW_ATTEMPT_DIR`, where it has one.
+    /// Its `ADW_ATTEMPT_DIR` or its mark of an attempt, where it has one.
     pub attempt: Option<PathBuf>,
 }
 
@@ -67,9 +67,11 @@ fn read(pid: i32, root: &Path, needle: &[u8]) -> Option<Proc> {
         let parts = bytes.split(|b| *b == 0).filter(|part| !part.is_empty());
         parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect()
     };
-    let attempt = words(&environ)
-        .into_iter()
-        .find_map(|word| word.strip_prefix("ADW_ATTEMPT_DIR=").map(PathBuf::from));
+    let mark = format!("{}=", adwd::runs::records::MARK);
+    let attempt = words(&environ).into_iter().find_map(|word| {
+        let folder = word.strip_prefix("ADW_ATTEMPT_DIR=").or_else(|| word.strip_prefix(&mark))?;
+        Some(PathBuf::from(folder))
+    });
     Some(Proc { pid, session: process.session, argv: words(&argv), attempt })
 }
 

@@ -1,0 +1,111 @@
+//! Lock files that a killed git left of one run.
+//!
+//! git takes `index.lock`, `HEAD.lock` and `refs/…/BRANCH.lock` by making them, and a git that is
+//! killed takes them away no more than any later one does: every further commit of that worktree
+//! would die of them. They are removed where nobody can be at work with them: before an attempt
+//! begins nothing of the run lives, and somebody else's git in the worktree would be seen there.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::procfs;
+use crate::limits;
+
+/// Removes what is left of the worktree `tree` and of the branches whose name holds `adw_id`, in the
+/// repository `common`; answers what was removed.
+pub(super) fn remove_left(common: &Path, tree: &Path, adw_id: &str) -> io::Result<Vec<PathBuf>> {
+    let mut found = vec![];
+    for entry in fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten() {
+        let admin = entry.path();
+        if is_of(&admin, tree) {
+            gather(&admin, 0, &|_| true, &mut found);
+        }
+    }
+    for refs in ["refs/heads", "refs/remotes"] {
+        let depth = limits::GIT_REF_DEPTH_COUNT;
+        gather(&common.join(refs), depth, &|name| name.contains(adw_id), &mut found);
+    }
+    if found.is_empty() || procfs::working_in(tree).is_some() {
+        return Ok(vec![]);
+    }
+    for lock in &found {
+        fs::remove_file(lock)
+            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", lock.display())))?;
+    }
+    Ok(found)
+}
+
+/// Whether a record is that of a worktree. The record is asked, not the worktree: what is in there
+/// was written by agents.
+fn is_of(admin: &Path, tree: &Path) -> bool {
+    let gitdir = fs::read_to_string(admin.join("gitdir")).unwrap_or_default();
+    Path::new(gitdir.trim()).parent() == Some(tree)
+}
+
+fn gather(folder: &Path, depth: usize, wanted: &dyn Fn(&str) -> bool, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if kind.is_dir() && depth > 0 {
+            gather(&entry.path(), depth - 1, wanted, found);
+        } else if kind.is_file() && name.ends_with(".lock") && wanted(&name) {
+            found.push(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_of_the_worktree_and_of_its_branch_go_and_all_others_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let (common, tree) = (root.join("git"), root.join("trees/7-abc"));
+        let write = |name: &str, text: &str| {
+            let path = common.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        fs::create_dir_all(&tree).unwrap();
+        write("worktrees/own/gitdir", &format!("{}\n", tree.join(".git").display()));
+        write("worktrees/other/gitdir", &format!("{}\n", root.join("trees/8-x/.git").display()));
+        let ours = [
+            "refs/heads/feat/feature-7-abc.lock",
+            "refs/remotes/origin/feat-7-abc.lock",
+            "worktrees/own/HEAD.lock",
+            "worktrees/own/index.lock",
+        ];
+        let theirs = [
+            "config.lock",
+            "index.lock",
+            "refs/heads/feat/feature-7-abc",
+            "refs/heads/main.lock",
+            "worktrees/other/index.lock",
+            "worktrees/own/index",
+            "worktrees/own/locked",
+        ];
+        ours.iter().chain(&theirs).for_each(|name| write(name, ""));
+        let mut removed = remove_left(&common, &tree, "abc").unwrap();
+        removed.sort();
+        assert_eq!(removed, ours.map(|name| common.join(name)));
+        assert!(ours.iter().all(|name| !common.join(name).exists()));
+        assert!(theirs.iter().all(|name| common.join(name).exists()));
+        assert_eq!(remove_left(&common, &tree, "abc").unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn while_somebody_works_in_the_worktree_its_locks_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let (common, tree) = (root.path().join("git"), std::env::current_dir().unwrap());
+        fs::create_dir_all(common.join("refs/heads")).unwrap();
+        let lock = common.join("refs/heads/x-1-abc.lock");
+        fs::write(&lock, "").unwrap();
+        let tree = tree.canonicalize().unwrap();
+        assert_eq!(remove_left(&common, &tree, "abc").unwrap(), Vec::<PathBuf>::new());
+        assert!(lock.exists());
+    }
+}
