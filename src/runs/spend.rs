@@ -140,14 +140,19 @@ impl Spent {
 /// hold now.
 ///
 /// What an agent said is never taken back, also where its stream is gone; an estimate of this row
-/// is, once the agent has said less.
+/// is, once the agent has said less. So no more of the row is an estimate than lies beyond what was
+/// said.
 #[must_use]
 pub fn settle(all: &Spent, own: &Spent, seen: &Spent) -> Spent {
     let grown = all.zip(seen, |stored, seen| seen.saturating_sub(stored).max(0));
     let sure = all.usd_micro - own.estimated_micro;
-    let usd_micro = own.usd_micro + (seen.usd_micro.max(sure) - all.usd_micro);
+    let beyond = (seen.usd_micro - sure).max(0);
     let estimated = seen.estimated_micro - (all.estimated_micro - own.estimated_micro);
-    Spent { usd_micro, estimated_micro: estimated.clamp(0, usd_micro.max(0)), ..own.plus(&grown) }
+    Spent {
+        usd_micro: own.usd_micro - own.estimated_micro + beyond,
+        estimated_micro: estimated.clamp(0, beyond),
+        ..own.plus(&grown)
+    }
 }
 
 /// Prices in US dollars for a million tokens.

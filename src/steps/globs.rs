@@ -28,7 +28,7 @@ pub fn matches(pattern: &str, path: &str) -> bool {
 /// parts, `..` resolved where something stands before it. A trailing slash stays, for it matters.
 #[must_use]
 pub fn normalise(path: &str) -> String {
-    let path = path.trim().replace('\\', "/");
+    let path = path.replace('\\', "/");
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
         match parts.last() {
@@ -377,6 +377,9 @@ mod tests {
             ("../x", "../x"),
             ("src/auth/", "src/auth/"),
             ("/abs/./x", "/abs/x"),
+            // Blanks belong to names, as they do for minimatch; what is normal stays as it is.
+            (" ly\\b//.. ly\\bx} ///.", " ly/b/.. ly/bx} "),
+            (" ly/b/.. ly/bx} ", " ly/b/.. ly/bx} "),
             (".", ""),
             ("", ""),
         ];
