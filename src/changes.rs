@@ -65,6 +65,11 @@ impl Default for Changes {
 pub struct Subscription(broadcast::Receiver<Changed>);
 
 impl Subscription {
+    /// Whether nothing has changed that was not yet heard of.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Waits for the next change; `None` once every [`Changes`] is gone. Cancel-safe.
     pub async fn next(&mut self) -> Option<Changed> {
         match self.0.recv().await {

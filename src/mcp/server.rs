@@ -1,7 +1,7 @@
 //! The handler: what the protocol asks, sent to where it is answered.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
@@ -33,6 +33,7 @@ use super::subscriptions::{Watched, acceptable, pump};
 use super::tools::{self, Catalogue};
 use super::{completion, prompts, resources};
 use crate::auth::{Access, Action, Principal, Transport};
+use crate::changes::Subscription;
 use crate::clock::Clock;
 use crate::config::{ToolNames, Toolset, Toolsets};
 use crate::metrics::Metrics;
@@ -100,6 +101,8 @@ pub struct AdwServer {
     principal: Principal,
     shown: Shown,
     watched: Watched,
+    /// What a client of before 2026-07-28 will be told of, from the handshake on.
+    heard: Arc<Mutex<Option<Subscription>>>,
     gone: CancellationToken,
 }
 
@@ -131,6 +134,7 @@ impl AdwServer {
             principal,
             shown,
             watched: Watched::list(),
+            heard: Arc::default(),
             gone: CancellationToken::new(),
         }
     }
@@ -151,6 +155,7 @@ impl AdwServer {
             shown: Shown::of(&principal, hello, &self.shared.deps.toolsets),
             principal,
             watched: Watched::list(),
+            heard: Arc::default(),
             gone,
         }
     }
@@ -190,6 +195,11 @@ impl AdwServer {
 
     pub(super) fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Option<Subscription>> {
+        // It is whole after every statement, so a poisoned lock is as good as another.
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn health(&self) -> serde_json::Value {
@@ -323,6 +333,8 @@ impl ServerHandler for AdwServer {
             if let Some(prompts) = info.capabilities.prompts.as_mut() {
                 prompts.list_changed = None;
             }
+        } else {
+            *self.heard() = Some(self.runs().changes());
         }
         Ok(info)
     }
@@ -428,11 +440,12 @@ impl ServerHandler for AdwServer {
 
     /// Returning is the graceful end: the client gets a result instead of a torn stream.
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let changes = self.runs().changes();
         self.gate().listen(&self.principal).await?;
         let _place = self.place().map_err(ToolError::into_protocol)?;
         let watched = Watched::of(context.accepted());
         tokio::select! {
-            () = pump(self, &watched, context.sink(), self.stopping()) => {}
+            () = pump(self, &watched, changes, context.sink(), self.stopping()) => {}
             () = context.cancelled() => {}
         }
         Ok(())
@@ -444,10 +457,11 @@ impl ServerHandler for AdwServer {
         }
         // One pump a connection; it ends with the connection, whichever side ends it.
         let (server, peer) = (self.clone(), context.peer);
+        let changes = self.heard().take().unwrap_or_else(|| self.runs().changes());
         let stop = self.gone.child_token();
         tokio::spawn(async move {
             tokio::select! {
-                () = pump(&server, &server.watched, &peer, &stop) => {}
+                () = pump(&server, &server.watched, changes, &peer, &stop) => {}
                 () = server.stopping().cancelled() => {}
             }
         });

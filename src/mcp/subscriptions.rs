@@ -19,7 +19,7 @@ use super::address::{Address, may_change_list, may_change_prompts};
 use super::bounds::{AUDIENCE_COUNT, LIST_CHANGED_GAP_MS, UPDATED_GAP_MS, WATCHED_COUNT};
 use super::server::AdwServer;
 use super::{prompts, resources};
-use crate::changes::Changed;
+use crate::changes::{Changed, Subscription};
 use crate::ids::RunId;
 
 /// What one client watches. The addresses are kept as the client wrote them: it knows a notice by
@@ -192,17 +192,22 @@ impl Sink for Peer<RoleServer> {
     }
 }
 
-/// Tells a client of changes until `stop`, or until it is gone.
+/// Tells a client of changes until `stop`, or until it is gone. `changes` is listened to from before
+/// the client could have read anything: what changed since then, it hears of.
 pub async fn pump(
     server: &AdwServer,
     watched: &Watched,
+    mut changes: Subscription,
     sink: &impl Sink,
     stop: &CancellationToken,
 ) {
     let start = Instant::now();
     let now_ms = || i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let mut changes = server.runs().changes();
     let mut known = Known::look(server, watched).await;
+    if !changes.is_empty() {
+        // They may be in the lists just looked at, and not in those that the client has.
+        known = Known::default();
+    }
     let mut pace = Pace::default();
     let mut audience = Audience::default();
     loop {
@@ -283,15 +288,16 @@ fn wait_ms(ms: i64) -> Duration {
 /// The lists as the client knows them.
 ///
 /// Most changes are of what is listed already; clients read a whole list again on each notice, so
-/// it is sent only where the list is another.
+/// it is sent only where the list is another. None is a list of which that cannot be said.
+#[derive(Default)]
 struct Known {
-    resources: Vec<Resource>,
-    prompts: Vec<Prompt>,
+    resources: Option<Vec<Resource>>,
+    prompts: Option<Vec<Prompt>>,
 }
 
 impl Known {
     async fn look(server: &AdwServer, watched: &Watched) -> Known {
-        let mut known = Known { resources: Vec::new(), prompts: Vec::new() };
+        let mut known = Known::default();
         if watched.list {
             known.resources_changed(server).await;
         }
@@ -311,12 +317,11 @@ impl Known {
 }
 
 /// Keeps the list as it now is. One that cannot be read may be another.
-fn is_another<T: PartialEq>(known: &mut Vec<T>, now: Result<Vec<T>, ErrorData>) -> bool {
-    let now = now.unwrap_or_else(|error| {
-        tracing::warn!(error = %error.message, "a list cannot be read");
-        Vec::new()
-    });
-    let is_another = now != *known;
+fn is_another<T: PartialEq>(known: &mut Option<Vec<T>>, now: Result<Vec<T>, ErrorData>) -> bool {
+    let now = now
+        .inspect_err(|error| tracing::warn!(error = %error.message, "a list cannot be read"))
+        .ok();
+    let is_another = now.is_none() || now != *known;
     *known = now;
     is_another
 }

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use rmcp::model::{SubscribeRequestParams, SubscriptionFilter};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
 
 use crate::mcp_support::*;
 use crate::steps_mcp::*;
+use crate::world::RUN;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_the_old_era_hears_of_an_execution_under_its_own_spelling() {
@@ -37,6 +40,28 @@ async fn a_client_of_the_old_era_hears_of_an_execution_under_its_own_spelling() 
     ear.heard.lock().unwrap().clear();
     done(&client, "workflow_control", json!({ "execution_id": id, "action": "abandon" })).await;
     until("list_changed", || ear.heard().contains(&"list_changed".to_owned())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_during_the_handshake_is_told_after_it() {
+    let world = world().await;
+    let mut old = BufReader::new(UnixStream::connect(&world.socket).await.unwrap());
+    let mut line = String::new();
+    let hello = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": { "protocolVersion": "2025-11-25", "capabilities": {},
+                    "clientInfo": { "name": "old", "version": "1" } },
+    });
+    old.write_all(format!("{hello}\n").as_bytes()).await.unwrap();
+    old.read_line(&mut line).await.unwrap();
+    start(&world.client((Road::Unix, Era::Modern)).await, Dialect::Seed003, "tiny").await;
+    let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+    old.write_all(format!("{ready}\n").as_bytes()).await.unwrap();
+    line.clear();
+    let told = tokio::time::timeout(Duration::from_secs(RUN), old.read_line(&mut line)).await;
+    told.expect("the list is another than before the handshake").unwrap();
+    let told: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(told["method"], "notifications/resources/list_changed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
