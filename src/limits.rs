@@ -148,6 +148,9 @@ pub const GIT_CHECKOUT_MS: u64 = 900_000;
 pub const GIT_LOCK_WAIT_MS: u64 = 300_000;
 /// Folders in one another below `refs/heads` that are looked into.
 pub const GIT_REF_DEPTH_COUNT: usize = 8;
+/// A lock of what all worktrees share is younger than that while somebody may still have it who is not
+/// seen. git itself waits that long for `packed-refs.lock`.
+pub const GIT_SHARED_LOCK_MS: u64 = 1_000;
 /// How long a git that a killed daemon left behind may hold that lock while others wait for it.
 pub const GIT_ORPHAN_MS: u64 = 60_000;
 /// Remotes that are asked whether they have a commit.

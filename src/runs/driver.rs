@@ -13,8 +13,9 @@ use super::preflight;
 use super::profile::WorktreeBy;
 use super::project::Project;
 use super::run::{self, End, Next};
-use super::sql::{self, Prepared, RunRow};
+use super::sql::{self, AttemptRow, Prepared, RunRow};
 use super::view::{Failure, FailureClass, RunStatus};
+use crate::clock::Millis;
 use crate::limits;
 
 /// Whether the driver has more to do.
@@ -65,10 +66,7 @@ async fn step(ctx: &Arc<Ctx>, adw_id: &str) -> Result<Flow, RunsError> {
         }
         Next::Begin { phase, attempt } => {
             if !account::stop_if_used_up(ctx, &row, Some(&phase)).await? {
-                // What was ended may have been a git; see `worktree/locks.rs`.
-                if facts.attempts.iter().any(|a| a.status != RunStatus::Completed) {
-                    unlock(ctx, &project, &row).await;
-                }
+                unlock(ctx, &project, &row, &attempts).await;
                 begin(ctx, &project, &row, &phase, attempt).await?;
             }
         }
@@ -89,7 +87,10 @@ async fn step(ctx: &Arc<Ctx>, adw_id: &str) -> Result<Flow, RunsError> {
                 () = ctx.deps.shutdown.cancelled() => {}
             }
         }
-        Next::Finish(end) => return finish(ctx, &row, &end).await,
+        Next::Finish(end) => {
+            unlock(ctx, &project, &row, &attempts).await;
+            return finish(ctx, &row, &end).await;
+        }
     }
     Ok(Flow::Again)
 }
@@ -272,14 +273,20 @@ fn free_folder(folder: &Path, attempt: i64) -> (i64, PathBuf) {
     }
 }
 
-/// Removes what a killed git of an earlier attempt would have the next one die of. Where that cannot
-/// be done, the attempt says so itself.
-async fn unlock(ctx: &Arc<Ctx>, project: &Project, row: &RunRow) {
+/// Removes what a killed git of an attempt that did not end well would have the next one die of, or
+/// anybody else in the repository. Where that cannot be done, the attempt says so itself.
+async fn unlock(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempts: &[AttemptRow]) {
     let tree = row.worktree_path.as_deref().map(Path::new);
+    let ended = attempts.iter().filter(|a| a.status() != RunStatus::Completed);
+    let spans: Vec<_> =
+        ended.filter_map(|a| Some((Millis(a.started_at), Millis(a.ended_at?)))).collect();
     let Some(tree) = tree.filter(|_| project.profile.worktree_by != WorktreeBy::Nobody) else {
         return;
     };
-    if let Err(e) = ctx.worktrees(project).unlock_left(tree, &row.adw_id).await {
+    if spans.is_empty() {
+        return;
+    }
+    if let Err(e) = ctx.worktrees(project).unlock_left(tree, &row.adw_id, &spans).await {
         tracing::warn!(adw_id = row.adw_id, "lock files that a killed git left stay: {e}");
     }
 }

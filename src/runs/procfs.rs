@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::cgroup;
 use super::records::{Identity, MARK, MONITOR_COMMAND, StartRecord};
@@ -77,6 +78,23 @@ pub fn working_in(dir: &Path) -> Option<i32> {
         cwd.is_ok_and(|cwd| cwd.starts_with(dir))
     };
     all().into_iter().map(|p| p.id.pid).find(|pid| there(*pid))
+}
+
+/// A living process whose name begins so, which has been there for that long at least, and which works
+/// in one of these folders, or where this user may not see.
+#[must_use]
+pub fn at_work(name: &str, folders: &[PathBuf], age: Duration) -> Option<i32> {
+    let fits = |process: &Process| {
+        let folder = PathBuf::from(format!("/proc/{}", process.id.pid));
+        let called = std::fs::read_to_string(folder.join("comm")).unwrap_or_default();
+        // Starts are told in ticks: who may be as old is taken for as old.
+        let age_ms = age_ms(process.id).unwrap_or(i64::MAX).saturating_add(2 * 1_000 / TICKS_PER_S);
+        called.starts_with(name)
+            && u128::try_from(age_ms).unwrap_or(0) >= age.as_millis()
+            && std::fs::read_link(folder.join("cwd"))
+                .map_or(true, |cwd| folders.iter().any(|there| cwd.starts_with(there)))
+    };
+    all().into_iter().find(fits).map(|process| process.id.pid)
 }
 
 /// Every living descendant of `root`, without `root`.

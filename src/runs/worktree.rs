@@ -12,6 +12,7 @@ mod locks;
 mod mend;
 mod removal;
 
+pub use locks::Span;
 pub use removal::Discard;
 
 use std::collections::BTreeMap;
@@ -370,16 +371,31 @@ impl Worktrees {
     }
 
     /// Removes the lock files that a killed git left of a run's worktree and of its branch. For when
-    /// nothing of the run lives.
+    /// nothing of the run lives. `spans` are those of its attempts that did not end well: in them a
+    /// lock was made that is shared with others.
     ///
     /// # Errors
     /// [`GitError`].
-    pub async fn unlock_left(&self, path: &Path, adw_id: &str) -> Result<(), GitError> {
+    pub async fn unlock_left(
+        &self,
+        path: &Path,
+        adw_id: &str,
+        spans: &[Span],
+    ) -> Result<(), GitError> {
         self.only_ours("unlock", path)?;
         let common = self.git.common_dir().await?;
-        let (tree, adw_id) = (canonical(path), adw_id.to_owned());
-        let removed =
+        let (shared, tree, adw_id) = (common.clone(), canonical(path), adw_id.to_owned());
+        let mut removed =
             self.blocking("unlock", move || locks::remove_left(&common, &tree, &adw_id)).await?;
+        // Twice at most: the second time nothing is too young any more.
+        for _ in 0..2 {
+            let (shared, spans) = (shared.clone(), spans.to_vec());
+            let left = move || locks::remove_shared(&shared, &spans);
+            let (more, wait) = self.blocking("unlock", left).await?;
+            removed.extend(more);
+            let Some(wait) = wait else { break };
+            tokio::time::sleep(wait).await;
+        }
         if !removed.is_empty() {
             tracing::warn!(?removed, "removed lock files that a killed git left");
         }

@@ -105,6 +105,26 @@ async fn nor_does_it_spoil_a_resume() {
     killed(stand_with_index, &["index.lock"], false).await;
 }
 
+/// What a commit or a switch locks beside the worktree's own; another run's git may need it at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_git_that_was_killed_with_shared_records_locked_leaves_them_to_nobody() {
+    let world = World::new().await;
+    let order = "[ -e \"$HOME/once\" ] || { : >\"$HOME/once\"; \
+        : >\"$(git rev-parse --git-common-dir)/packed-refs.lock\"; exit 9; }";
+    let repo = shop(&world, &Agent::good().on("implementor", order));
+    let theirs = repo.root.join(".git/config.lock");
+    fs::write(&theirs, "").unwrap();
+    let daemon = world.daemon().await;
+    let client = daemon.client().await;
+    let id = trigger_issue(&client, 1).await;
+    let run = wait_status(&client, &id, "completed").await;
+    assert_eq!(counts(&run), [1, 2, 1], "{run:#}");
+    wait_removed(&client, &id).await;
+    assert!(theirs.exists(), "it was there before the run");
+    fs::remove_file(theirs).unwrap();
+    nothing_is_left(&world, &repo).await;
+}
+
 /// The daemon's own: each is tried again at once, and the run knows nothing of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_git_of_the_daemon_that_was_killed_is_tried_again() {

@@ -162,7 +162,7 @@ async fn each_poison_of_a_repository_is_mended_or_named_and_nothing_half_made_st
 
 /// A lock that the build itself needs, left in its worktree by a git that was killed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_lock_in_the_worktree_is_named_and_a_resume_goes_on() {
+async fn a_stale_lock_in_the_worktree_is_named_and_taken_away_and_a_resume_goes_on() {
     let world = World::new().await;
     let orders = "[ -e \"$HOME/open-second\" ] || : >\"$(git rev-parse --git-dir)/index.lock\"";
     let repo = shop(&world, &Agent::good().on("implementor", orders));
@@ -180,7 +180,7 @@ async fn a_stale_lock_in_the_worktree_is_named_and_a_resume_goes_on() {
     world.open_gate("second");
     let tree = PathBuf::from(run["worktree_path"].as_str().unwrap());
     let name = tree.file_name().unwrap();
-    fs::remove_file(repo.root.join(".git/worktrees").join(name).join("index.lock")).unwrap();
+    assert!(!repo.root.join(".git/worktrees").join(name).join("index.lock").exists());
     resume(&client, &id).await;
     wait_status(&client, &id, "completed").await;
     wait_removed(&client, &id).await;

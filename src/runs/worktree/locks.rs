@@ -4,13 +4,25 @@
 //! killed takes them away no more than any later one does: every further commit of that worktree
 //! would die of them. They are removed where nobody can be at work with them: before an attempt
 //! begins nothing of the run lives, and somebody else's git in the worktree would be seen there.
+//!
+//! What all worktrees share is locked too (`packed-refs` by every commit and switch, for the refs that
+//! these delete). Such a lock was left by the run where it was made while an attempt lived that did not
+//! end well, and where no git that may have made it is at work in the repository any more.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::super::procfs;
+use crate::clock::Millis;
 use crate::limits;
+
+/// What git makes, for the time of one change, in the folder that all worktrees share.
+const SHARED: [&str; 3] = ["config.lock", "packed-refs.lock", "packed-refs.new"];
+
+/// From when to when an attempt lived.
+pub type Span = (Millis, Millis);
 
 /// Removes what is left of the worktree `tree` and of the branches whose name holds `adw_id`, in the
 /// repository `common`; answers what was removed.
@@ -36,6 +48,51 @@ pub(super) fn remove_left(common: &Path, tree: &Path, adw_id: &str) -> io::Resul
     Ok(found)
 }
 
+/// Removes what of [`SHARED`] was left in one of these spans; answers what was removed, and how long to
+/// wait for what is too young: who can be seen nowhere (a library in an editor) keeps its lock for a
+/// moment.
+pub(super) fn remove_shared(
+    common: &Path,
+    spans: &[Span],
+) -> io::Result<(Vec<PathBuf>, Option<Duration>)> {
+    let (mut removed, mut wait) = (vec![], None);
+    for lock in SHARED.map(|name| common.join(name)) {
+        let Some(made_at) = made_at(&lock).filter(|at| within(*at, spans)) else { continue };
+        let age = SystemTime::now().duration_since(made_at).unwrap_or_default();
+        let young = Duration::from_millis(limits::GIT_SHARED_LOCK_MS);
+        if age < young {
+            wait = Some(young.saturating_sub(age));
+        } else if procfs::at_work("git", &folders(common), age).is_none() {
+            fs::remove_file(&lock)
+                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", lock.display())))?;
+            removed.push(lock);
+        }
+    }
+    Ok((removed, wait))
+}
+
+fn made_at(lock: &Path) -> Option<SystemTime> {
+    lock.symlink_metadata().ok().filter(fs::Metadata::is_file)?.modified().ok()
+}
+
+fn within(made_at: SystemTime, spans: &[Span]) -> bool {
+    let Ok(since) = made_at.duration_since(SystemTime::UNIX_EPOCH) else { return false };
+    let at = Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+    spans.iter().any(|(from, to)| (*from..=*to).contains(&at))
+}
+
+/// Where somebody works who works with a repository.
+fn folders(common: &Path) -> Vec<PathBuf> {
+    let checkout = common.parent().filter(|_| common.ends_with(".git"));
+    let mut found: Vec<PathBuf> =
+        checkout.into_iter().chain([common]).map(Path::to_path_buf).collect();
+    for entry in fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten() {
+        let gitdir = fs::read_to_string(entry.path().join("gitdir")).unwrap_or_default();
+        found.extend(Path::new(gitdir.trim()).parent().map(Path::to_path_buf));
+    }
+    found
+}
+
 /// Whether a record is that of a worktree. The record is asked, not the worktree: what is in there
 /// was written by agents.
 fn is_of(admin: &Path, tree: &Path) -> bool {
@@ -59,6 +116,7 @@ fn gather(folder: &Path, depth: usize, wanted: &dyn Fn(&str) -> bool, found: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock as _, SystemClock};
 
     #[test]
     fn locks_of_the_worktree_and_of_its_branch_go_and_all_others_stay() {
@@ -95,6 +153,31 @@ mod tests {
         assert!(ours.iter().all(|name| !common.join(name).exists()));
         assert!(theirs.iter().all(|name| common.join(name).exists()));
         assert_eq!(remove_left(&common, &tree, "abc").unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn what_all_share_goes_where_an_attempt_left_it_and_nobody_may_have_it() {
+        let root = tempfile::tempdir().unwrap();
+        let common = root.path().join(".git");
+        fs::create_dir_all(&common).unwrap();
+        let now = || SystemClock.now().0;
+        let begun = now() - 5;
+        for name in SHARED.iter().chain(&["index.lock", "HEAD.lock"]) {
+            fs::write(common.join(name), "").unwrap();
+        }
+        let span = (Millis(begun), Millis(now()));
+        let (removed, wait) = remove_shared(&common, &[span]).unwrap();
+        assert!(removed.is_empty() && wait.is_some(), "they are too young");
+        let old = SystemTime::now() - Duration::from_millis(limits::GIT_SHARED_LOCK_MS);
+        for name in SHARED {
+            fs::File::open(common.join(name)).unwrap().set_modified(old).unwrap();
+        }
+        let none = (vec![], None);
+        assert_eq!(remove_shared(&common, &[span]).unwrap(), none, "made outside the attempt");
+        let span = (Millis(begun - 60_000), Millis(now()));
+        let (removed, wait) = remove_shared(&common, &[span]).unwrap();
+        assert_eq!((removed, wait), (SHARED.map(|name| common.join(name)).to_vec(), None));
+        assert!(common.join("index.lock").exists() && common.join("HEAD.lock").exists());
     }
 
     #[test]
