@@ -73,7 +73,8 @@ fn parts(text: &str) -> Option<(String, Option<u16>)> {
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
     // A port that is there and is no number makes it no authority of ours.
-    let port = authority.port_u16();
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = authority.port().filter(|port| digits(port.as_str())).map(|port| port.as_u16());
     if port.is_none() && authority.as_str().len() > host.len() {
         return None;
     }
@@ -144,6 +145,7 @@ mod tests {
             "localhost.evil.example",
             "evil@localhost",
             "localhost:x",
+            "localhost:+7117",
             "localhost:",
             "localhost:99999",
             "box",
