@@ -109,8 +109,10 @@ pub const SCAN_MS: u64 = 5_000;
 pub const SCAN_IDLE_MS: u64 = 15_000;
 /// How often ended runs' worktrees are looked at.
 pub const SWEEP_MS: u64 = 15_000;
-/// How often runs that somebody started by hand are looked for.
+/// How often runs that somebody started by hand are looked at while there are any.
 pub const EXTERNAL_MS: u64 = 3_000;
+/// How often they are looked for while there are none.
+pub const EXTERNAL_IDLE_MS: u64 = 5_000;
 /// Longest time between two signs of life of a wait.
 pub const WAIT_HEARTBEAT_MS: u64 = 5_000;
 /// Pause after a failed step of a driver, before it looks again.

@@ -49,8 +49,10 @@ impl Seen {
     }
 }
 
-/// Looks through the state folders of all projects.
-pub(crate) async fn round(ctx: &Arc<Ctx>, seen: &mut Seen) {
+/// Looks through the state folders of all projects; answers at how many runs it had to look, which are
+/// those that live, and those that are new.
+pub(crate) async fn round(ctx: &Arc<Ctx>, seen: &mut Seen) -> usize {
+    let mut looks = 0;
     let before = std::mem::take(&mut seen.settled);
     for project in ctx.projects() {
         // What is not there any more is forgotten.
@@ -58,15 +60,21 @@ pub(crate) async fn round(ctx: &Arc<Ctx>, seen: &mut Seen) {
         let there = |(dir, _): &(&PathBuf, &Settled)| dir.starts_with(&agents) && dir.exists();
         let kept = before.iter().filter(there).map(|(dir, how)| (dir.clone(), how.clone()));
         seen.settled.extend(kept);
-        if let Err(e) = look(ctx, &project, seen).await {
+        if let Err(e) = look(ctx, &project, seen, &mut looks).await {
             tracing::warn!(project = project.name, "foreign runs could not be looked at: {e}");
         }
     }
+    looks
 }
 
-async fn look(ctx: &Arc<Ctx>, project: &Project, seen: &mut Seen) -> Result<(), RunsError> {
+async fn look(
+    ctx: &Arc<Ctx>,
+    project: &Project,
+    seen: &mut Seen,
+    looks: &mut usize,
+) -> Result<(), RunsError> {
     let Ok(entries) = std::fs::read_dir(project.agents_dir()) else { return Ok(()) };
-    let mut looks = 0;
+    let until = *looks + limits::EXTERNAL_RUNS_COUNT;
     for entry in entries.flatten() {
         let (name, dir) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
         let Some(stamp) = stamp_of(&dir.join("adw_state.json")) else { continue };
@@ -76,10 +84,10 @@ async fn look(ctx: &Arc<Ctx>, project: &Project, seen: &mut Seen) -> Result<(), 
         {
             continue;
         }
-        looks += 1;
-        if looks > limits::EXTERNAL_RUNS_COUNT {
+        if *looks == until {
             break;
         }
+        *looks += 1;
         let known = sql::run(ctx.db(), &name).await?;
         if known.as_ref().is_some_and(|r| r.origin != "external" || r.project != project.name) {
             seen.settled.insert(dir, Settled::Ours);

@@ -239,8 +239,9 @@ async fn sweep(ctx: Arc<Ctx>) {
 async fn look_around(ctx: Arc<Ctx>) {
     let mut seen = external::Seen::default();
     loop {
-        external::round(&ctx, &mut seen).await;
-        tokio::time::sleep(Duration::from_millis(limits::EXTERNAL_MS)).await;
+        let looks = external::round(&ctx, &mut seen).await;
+        let pause = if looks > 0 { limits::EXTERNAL_MS } else { limits::EXTERNAL_IDLE_MS };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }
 
