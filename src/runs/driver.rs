@@ -286,7 +286,8 @@ async fn unlock(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempts: &[Att
     if spans.is_empty() {
         return;
     }
-    if let Err(e) = ctx.worktrees(project).unlock_left(tree, &row.adw_id, &spans).await {
+    let clock = ctx.deps.clock.as_ref();
+    if let Err(e) = ctx.worktrees(project).unlock_left(tree, &row.adw_id, &spans, clock).await {
         tracing::warn!(adw_id = row.adw_id, "lock files that a killed git left stay: {e}");
     }
 }

@@ -27,6 +27,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::git::{Base, Git, GitError, Kind};
 use super::marker::is_below;
 use super::orphans;
+use crate::clock::Clock;
 use crate::crash::{self, Point};
 use crate::limits;
 use crate::lock::{FileLock, LockError};
@@ -381,6 +382,7 @@ impl Worktrees {
         path: &Path,
         adw_id: &str,
         spans: &[Span],
+        clock: &dyn Clock,
     ) -> Result<(), GitError> {
         self.only_ours("unlock", path)?;
         let common = self.git.common_dir().await?;
@@ -390,7 +392,8 @@ impl Worktrees {
         // Twice at most: the second time nothing is too young any more.
         for _ in 0..2 {
             let (shared, spans) = (shared.clone(), spans.to_vec());
-            let left = move || locks::remove_shared(&shared, &spans);
+            let now = clock.now();
+            let left = move || locks::remove_shared(&shared, &spans, now);
             let (more, wait) = self.blocking("unlock", left).await?;
             removed.extend(more);
             let Some(wait) = wait else { break };

@@ -54,11 +54,13 @@ pub(super) fn remove_left(common: &Path, tree: &Path, adw_id: &str) -> io::Resul
 pub(super) fn remove_shared(
     common: &Path,
     spans: &[Span],
+    now: Millis,
 ) -> io::Result<(Vec<PathBuf>, Option<Duration>)> {
     let (mut removed, mut wait) = (vec![], None);
     for lock in SHARED.map(|name| common.join(name)) {
-        let Some(made_at) = made_at(&lock).filter(|at| within(*at, spans)) else { continue };
-        let age = SystemTime::now().duration_since(made_at).unwrap_or_default();
+        let lived = |at: &Millis| spans.iter().any(|(from, to)| (*from..=*to).contains(at));
+        let Some(made_at) = made_at(&lock).filter(lived) else { continue };
+        let age = Duration::from_millis(u64::try_from(now.since_ms(made_at)).unwrap_or(0));
         let young = Duration::from_millis(limits::GIT_SHARED_LOCK_MS);
         if age < young {
             wait = Some(young.saturating_sub(age));
@@ -71,14 +73,10 @@ pub(super) fn remove_shared(
     Ok((removed, wait))
 }
 
-fn made_at(lock: &Path) -> Option<SystemTime> {
-    lock.symlink_metadata().ok().filter(fs::Metadata::is_file)?.modified().ok()
-}
-
-fn within(made_at: SystemTime, spans: &[Span]) -> bool {
-    let Ok(since) = made_at.duration_since(SystemTime::UNIX_EPOCH) else { return false };
-    let at = Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-    spans.iter().any(|(from, to)| (*from..=*to).contains(&at))
+fn made_at(lock: &Path) -> Option<Millis> {
+    let modified = lock.symlink_metadata().ok().filter(fs::Metadata::is_file)?.modified().ok()?;
+    let since = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(Millis(i64::try_from(since.as_millis()).ok()?))
 }
 
 /// Where somebody works who works with a repository.
@@ -160,22 +158,18 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let common = root.path().join(".git");
         fs::create_dir_all(&common).unwrap();
-        let now = || SystemClock.now().0;
-        let begun = now() - 5;
         for name in SHARED.iter().chain(&["index.lock", "HEAD.lock"]) {
             fs::write(common.join(name), "").unwrap();
         }
-        let span = (Millis(begun), Millis(now()));
-        let (removed, wait) = remove_shared(&common, &[span]).unwrap();
-        assert!(removed.is_empty() && wait.is_some(), "they are too young");
-        let old = SystemTime::now() - Duration::from_millis(limits::GIT_SHARED_LOCK_MS);
-        for name in SHARED {
-            fs::File::open(common.join(name)).unwrap().set_modified(old).unwrap();
-        }
+        let now = SystemClock.now();
+        let later = now.plus_ms(1_100);
+        let before = (now.plus_ms(-60_000), now.plus_ms(-30_000));
+        let lived = (now.plus_ms(-60_000), now);
         let none = (vec![], None);
-        assert_eq!(remove_shared(&common, &[span]).unwrap(), none, "made outside the attempt");
-        let span = (Millis(begun - 60_000), Millis(now()));
-        let (removed, wait) = remove_shared(&common, &[span]).unwrap();
+        assert_eq!(remove_shared(&common, &[before], later).unwrap(), none, "made afterwards");
+        let (removed, wait) = remove_shared(&common, &[lived], now).unwrap();
+        assert!(removed.is_empty() && wait.is_some(), "they are too young");
+        let (removed, wait) = remove_shared(&common, &[before, lived], later).unwrap();
         assert_eq!((removed, wait), (SHARED.map(|name| common.join(name)).to_vec(), None));
         assert!(common.join("index.lock").exists() && common.join("HEAD.lock").exists());
     }
