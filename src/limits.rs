@@ -209,6 +209,8 @@ pub const MONITOR_BEGIN_MS: u64 = 15_000;
 pub const MONITOR_LAUNCHES_COUNT: u32 = 3;
 /// How long after the end of its ladder a monitor that was asked to stop counts as stuck.
 pub const MONITOR_STUCK_MS: u64 = 5_000;
+/// How long `adwd-monitor` may take to say its version.
+pub const MONITOR_VERSION_MS: u64 = 2_000;
 /// How often a monitor looks for stop requests and limits.
 pub const MONITOR_TICK_MS: u16 = 250;
 /// The same while it ends its tree.

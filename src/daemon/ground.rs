@@ -21,6 +21,7 @@ use crate::ids::OsRng;
 use crate::limits::AUDIT_KEEP_COUNT;
 use crate::metrics::Metrics;
 use crate::outside::{Outside, OutsideDeps};
+use crate::runs::process::monitor_program;
 use crate::runs::{Runs, RunsDeps};
 use crate::steps::{Library, LibraryDeps, Steps, StepsDeps};
 use crate::traces::{self, TracesDeps};
@@ -78,7 +79,7 @@ impl Ground {
             clock: Arc::new(SystemClock),
             rng: Arc::new(OsRng),
             changes: self.changes.clone(),
-            exe: options.exe.clone(),
+            exe: monitor_program(&options.exe).await,
             host: self.host.clone(),
             automation: self.automation.clone(),
             base_env: child_env(env, &self.config.paths.state_dir),

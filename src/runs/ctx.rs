@@ -38,7 +38,7 @@ pub struct RunsDeps {
     pub rng: Arc<dyn Rng>,
     /// The road upward.
     pub changes: Changes,
-    /// This program, for the monitor.
+    /// The program to start monitors with.
     pub exe: PathBuf,
     /// Name of this machine: only its own runs are touched.
     pub host: String,

@@ -46,13 +46,12 @@ pub(crate) async fn drive(ctx: Arc<Ctx>, adw_id: String) {
 }
 
 async fn step(ctx: &Arc<Ctx>, adw_id: &str) -> Result<Flow, RunsError> {
-    let Some(row) = sql::run(ctx.db(), adw_id).await? else {
-        return Ok(Flow::Done);
-    };
+    let (row, attempts) =
+        tokio::try_join!(sql::run(ctx.db(), adw_id), sql::attempts(ctx.db(), adw_id))?;
+    let Some(row) = row else { return Ok(Flow::Done) };
     let Some(project) = ctx.project(&row.project) else {
         return without_project(ctx, &row).await;
     };
-    let attempts = sql::attempts(ctx.db(), adw_id).await?;
     let facts = row.facts(&attempts);
     let now = ctx.now();
     match run::next(&facts, now, &ctx.retry()) {

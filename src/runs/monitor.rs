@@ -8,13 +8,14 @@
 //! What `kill -9` of the monitor leaves is tabled in [`crate::crash`].
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -31,12 +32,31 @@ use super::cgroup::{self, Cgroup};
 use super::procfs;
 pub use super::records::LaunchSpec;
 use super::records::{
-    ExitRecord, MARK, StartRecord, StopReason, replace, stop_requested, write_atomic,
+    ExitRecord, MARK, MONITOR_COMMAND, StartRecord, StopReason, replace, stop_requested,
+    write_atomic,
 };
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::crash::{self, Point};
 use crate::limits;
 use crate::lock::FileLock;
+
+/// What `adwd-monitor` says of itself, for the daemon: another version may read other files.
+pub const VERSION: &str = concat!("adwd-monitor ", env!("CARGO_PKG_VERSION"));
+
+/// Says [`VERSION`].
+pub fn tell_version() {
+    let _ = writeln!(io::stdout(), "{VERSION}");
+}
+
+/// Is the monitor where the arguments of a program (without its name) say so: `__monitor FOLDER`.
+#[must_use]
+pub fn from_words(mut words: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    if words.next()? != MONITOR_COMMAND {
+        return None;
+    }
+    let code = words.next().map_or(2, |dir| monitor_main(Path::new(&dir)));
+    Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
 
 /// Runs the monitor of the attempt in `dir`; answers the exit code of this program.
 #[must_use]

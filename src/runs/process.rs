@@ -21,6 +21,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::monitor;
 use super::procfs;
 use super::records::{MONITOR_COMMAND, Probe, probe};
 use crate::crash::{self, Point};
@@ -367,6 +368,32 @@ impl ScopeSpec {
         args.push(format!("--unit={}", self.unit).into());
         args.push("--".into());
         args
+    }
+}
+
+/// The program to start monitors with: `adwd-monitor` beside `exe`, where it is of this version, else
+/// `exe` itself.
+pub async fn monitor_program(exe: &Path) -> PathBuf {
+    let beside = exe.with_file_name("adwd-monitor");
+    if !beside.is_file() {
+        return exe.to_path_buf();
+    }
+    let asked = Cmd {
+        program: beside.clone(),
+        args: vec![],
+        cwd: None,
+        env: BTreeMap::new(),
+        stdin: vec![],
+        timeout_ms: limits::MONITOR_VERSION_MS,
+        max_output_bytes: 256,
+    };
+    match output(&asked).await {
+        Ok(said) if said.success() && said.stdout_text().trim() == monitor::VERSION => beside,
+        other => {
+            let path = beside.display();
+            tracing::warn!(%path, ?other, "no monitor of this version; this program is its own");
+            exe.to_path_buf()
+        }
     }
 }
 

@@ -1,12 +1,31 @@
 //! What the monitor does with a phase.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use adwd::runs::cgroup;
-use adwd::runs::process::{ProcessError, ScopeSpec, find_program, launch_monitor};
+use adwd::runs::process::{ProcessError, ScopeSpec, find_program, launch_monitor, monitor_program};
 use adwd::runs::records::{Probe, StopReason, request_stop};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::attempt::{Attempt, lives, until};
+use crate::world;
+
+#[tokio::test]
+async fn the_small_program_is_taken_where_it_is_of_this_version() {
+    let ours = Path::new(world::ADWD);
+    assert_eq!(monitor_program(ours).await, ours.with_file_name("adwd-monitor"));
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("adwd");
+    assert_eq!(monitor_program(&alone).await, alone, "nothing is beside it");
+    let beside = folder.path().join("adwd-monitor");
+    for other in ["echo adwd-monitor 0.0.1", "exit 1", "exec sleep 60"] {
+        std::fs::write(&beside, format!("#!/bin/sh\n{other}\n")).unwrap();
+        std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(monitor_program(&alone).await, alone, "{other}");
+    }
+}
 
 #[tokio::test]
 async fn the_exit_the_log_and_the_usage_are_recorded() {

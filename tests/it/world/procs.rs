@@ -27,7 +27,9 @@ impl Proc {
 
     /// Whether it is a phase's monitor.
     pub fn is_monitor(&self) -> bool {
-        self.runs_adwd() && self.argv.get(1).is_some_and(|word| word == "__monitor")
+        let program = self.argv.first().map_or("", String::as_str);
+        (self.runs_adwd() || program.ends_with("/adwd-monitor"))
+            && self.argv.get(1).is_some_and(|word| word == "__monitor")
     }
 
     /// Whether it is a user's service manager, of a machine that a test has booted.
