@@ -65,9 +65,13 @@ impl Default for Changes {
 pub struct Subscription(broadcast::Receiver<Changed>);
 
 impl Subscription {
-    /// Whether nothing has changed that was not yet heard of.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// What has changed already; `None` where all of that was heard.
+    pub fn next_of_now(&mut self) -> Option<Changed> {
+        match self.0.try_recv() {
+            Ok(changed) => Some(changed),
+            Err(broadcast::error::TryRecvError::Lagged(_)) => Some(Changed::Lagged),
+            Err(_) => None,
+        }
     }
 
     /// Waits for the next change; `None` once every [`Changes`] is gone. Cancel-safe.

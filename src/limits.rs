@@ -106,9 +106,11 @@ pub const ATTEND_POLL_MS: u64 = 2_000;
 /// How often the supervisor scans without a hint while runs are active.
 pub const SCAN_MS: u64 = 5_000;
 /// The same while none is: each look of an idle daemon wakes a processor that may sleep.
-pub const SCAN_IDLE_MS: u64 = 15_000;
-/// How often ended runs' worktrees are looked at.
+pub const SCAN_IDLE_MS: u64 = 30_000;
+/// How often ended runs' worktrees are looked at, and projects that could not be served.
 pub const SWEEP_MS: u64 = 15_000;
+/// The same while there are none.
+pub const SWEEP_IDLE_MS: u64 = 60_000;
 /// How often runs that somebody started by hand are looked at while there are any.
 pub const EXTERNAL_MS: u64 = 3_000;
 /// How often they are looked for while there are none.

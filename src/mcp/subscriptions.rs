@@ -204,12 +204,15 @@ pub async fn pump(
     let start = Instant::now();
     let now_ms = || i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
     let mut known = Known::look(server, watched).await;
-    if !changes.is_empty() {
-        // They may be in the lists just looked at, and not in those that the client has.
-        known = Known::default();
-    }
     let mut pace = Pace::default();
     let mut audience = Audience::default();
+    while let Some(changed) = changes.next_of_now() {
+        // It may be in the lists just looked at, and not in those that the client has.
+        if audience.may_see(server, &changed).await {
+            known = Known::default();
+        }
+        audience.mark(server, watched, &changed, (&mut pace, now_ms())).await;
+    }
     loop {
         for notice in pace.take(now_ms()) {
             if !tell(server, sink, notice, &mut known).await {
@@ -227,11 +230,7 @@ pub async fn pump(
             () = stop.cancelled() => return,
             changed = changes.next() => match changed {
                 Some(changed) => {
-                    for notice in watched.touched(&changed) {
-                        if audience.hears(server, &notice, &changed).await {
-                            pace.mark(notice, now_ms());
-                        }
-                    }
+                    audience.mark(server, watched, &changed, (&mut pace, now_ms())).await;
                 }
                 // The slice is gone: nothing will change any more.
                 None => return stop.cancelled().await,
@@ -249,6 +248,30 @@ struct Audience {
 }
 
 impl Audience {
+    /// Whether a list of the caller's may be another by this.
+    async fn may_see(&mut self, server: &AdwServer, changed: &Changed) -> bool {
+        match changed {
+            _ if server.principal().scope.bound_to().is_none() => true,
+            Changed::Run(id) => self.knows(server, id).await,
+            changed => *changed == Changed::Lagged,
+        }
+    }
+
+    /// Has told, when it is time, what of a change the caller may learn.
+    async fn mark(
+        &mut self,
+        server: &AdwServer,
+        watched: &Watched,
+        changed: &Changed,
+        (pace, now_ms): (&mut Pace, i64),
+    ) {
+        for notice in watched.touched(changed) {
+            if self.hears(server, &notice, changed).await {
+                pace.mark(notice, now_ms);
+            }
+        }
+    }
+
     /// Whether a caller may learn of this. That a list is another is seen in the list itself, so
     /// it needs no look here.
     async fn hears(&mut self, server: &AdwServer, notice: &Notice, changed: &Changed) -> bool {

@@ -90,6 +90,8 @@ pub(crate) struct Ctx {
     unserved: Mutex<BTreeMap<String, Unserved>>,
     /// Wakes the supervisor; a hint without data.
     pub wake: Notify,
+    /// Something may be left to sweep that a moment ago was not there.
+    pub sweep: Notify,
     /// Wakes the driver of a run.
     drivers: Mutex<BTreeMap<String, Arc<Notify>>>,
     /// Beats of the supervisor, for the watchdog.
@@ -128,6 +130,7 @@ impl Ctx {
             projects: Mutex::new(BTreeMap::new()),
             unserved: Mutex::new(BTreeMap::new()),
             wake: Notify::new(),
+            sweep: Notify::new(),
             drivers: Mutex::new(BTreeMap::new()),
             beats: std::sync::atomic::AtomicU64::new(0),
             beat_at: Mutex::new(Instant::now()),
@@ -311,6 +314,7 @@ impl Ctx {
                     other => other.to_string(),
                 };
                 let entry = Unserved { table: table.clone(), source, problem: problem.clone() };
+                self.sweep.notify_one();
                 let before = self.lock_unserved().insert(table.name.to_string(), entry);
                 if before.is_none_or(|b| b.problem != problem) {
                     let path = table.path.display();

@@ -66,7 +66,9 @@ async fn step(ctx: &Arc<Ctx>, adw_id: &str) -> Result<Flow, RunsError> {
         Next::Begin { phase, attempt } => {
             if !account::stop_if_used_up(ctx, &row, Some(&phase)).await? {
                 unlock(ctx, &project, &row, &attempts).await;
-                begin(ctx, &project, &row, &phase, attempt).await?;
+                if let Some(open) = begin(ctx, &project, &row, &phase, attempt).await? {
+                    attend::attend(ctx, &project, &row, &open, false).await?;
+                }
             }
         }
         Next::Attend { phase, attempt, stop } => {
@@ -291,30 +293,36 @@ async fn unlock(ctx: &Arc<Ctx>, project: &Project, row: &RunRow, attempts: &[Att
     }
 }
 
-/// Stores a new attempt; its processes come with the next step.
+/// Stores a new attempt; `None` where the run is not to go on any more. Its processes come after.
 async fn begin(
     ctx: &Arc<Ctx>,
     project: &Project,
     row: &RunRow,
     phase: &str,
     attempt: i64,
-) -> Result<(), RunsError> {
+) -> Result<Option<AttemptRow>, RunsError> {
     let folder = project.run_log_dir(&ctx.environment(), &row.adw_id).join(phase);
     let (attempt, dir) = free_folder(&folder, attempt);
-    let stored = sql::begin_attempt(
-        ctx.db(),
-        &row.adw_id,
-        phase,
+    let open = AttemptRow {
+        adw_id: row.adw_id.clone(),
+        phase: phase.to_owned(),
         attempt,
-        &dir.to_string_lossy(),
-        ctx.now(),
-    )
-    .await?;
-    if stored {
-        tracing::info!(adw_id = row.adw_id, phase, attempt, "phase begins");
-        ctx.tell_changed(&row.adw_id);
+        status: RunStatus::Starting.as_str().to_owned(),
+        dir: dir.to_string_lossy().into_owned(),
+        started_at: ctx.now().0,
+        ended_at: None,
+        exit_code: None,
+        exit_signal: None,
+        failure: None,
+        head_commit: None,
+    };
+    let (id, begun_at) = (&row.adw_id, Millis(open.started_at));
+    if !sql::begin_attempt(ctx.db(), id, phase, attempt, &open.dir, begun_at).await? {
+        return Ok(None);
     }
-    Ok(())
+    tracing::info!(adw_id = row.adw_id, phase, attempt, "phase begins");
+    ctx.tell_changed(&row.adw_id);
+    Ok(Some(open))
 }
 
 #[cfg(test)]

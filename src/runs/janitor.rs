@@ -15,17 +15,18 @@ use super::worktree::Discard;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Looks at every ended run whose worktree is still there.
-pub(crate) async fn round(ctx: &Arc<Ctx>) {
+/// Looks at every ended run whose worktree is still there; answers whether there is any.
+pub(crate) async fn round(ctx: &Arc<Ctx>) -> bool {
     let mut after = 0;
     loop {
         let rows = match sql::ended_with_worktree(ctx.db(), &ctx.deps.host, after).await {
             Ok(rows) => rows,
             Err(e) => {
-                return tracing::error!("worktrees of ended runs could not be looked at: {e}");
+                tracing::error!("worktrees of ended runs could not be looked at: {e}");
+                return true;
             }
         };
-        let Some(last) = rows.last() else { return };
+        let Some(last) = rows.last() else { return after > 0 };
         after = last.seq;
         for row in &rows {
             if let Err(e) = clean(ctx, row).await {
@@ -38,6 +39,7 @@ pub(crate) async fn round(ctx: &Arc<Ctx>) {
 /// Looks at one run that has just ended.
 pub(crate) async fn clean_run(ctx: &Arc<Ctx>, adw_id: &str) {
     ctx.put_on(adw_id);
+    ctx.sweep.notify_one();
     match sql::run(ctx.db(), adw_id).await {
         Ok(Some(row)) if !row.active && row.worktree.as_deref() == Some("present") => {
             if let Err(e) = clean(ctx, &row).await {

@@ -229,7 +229,11 @@ async fn pause(ctx: &Ctx) {
 async fn sweep(ctx: Arc<Ctx>) {
     loop {
         ctx.try_unserved();
-        janitor::round(&ctx).await;
+        let waits = janitor::round(&ctx).await || !ctx.unserved().is_empty();
+        if !waits {
+            let idle = Duration::from_millis(limits::SWEEP_IDLE_MS - limits::SWEEP_MS);
+            let _ = tokio::time::timeout(idle, ctx.sweep.notified()).await;
+        }
         tokio::time::sleep(Duration::from_millis(limits::SWEEP_MS)).await;
     }
 }

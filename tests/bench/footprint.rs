@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use adwd::args;
 use adwd::db::Db;
+use common::socket::Socket;
 use common::{Client, Table, Times, World};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -243,15 +244,15 @@ fn starts(table: &Table, world: &mut World) {
     table.line(&format!("start to ready, {STORED} runs stored"), &Times::new(times), 60.0);
 }
 
-fn reads(table: &Table, client: &mut Client) {
+fn reads(table: &Table, socket: &mut Socket) {
     let id = format!("{:08x}", STORED / 2);
     let times = Times::of(200, 2_000, || {
-        client.call("get_adw_state", json!({ "adw_id": id }));
+        socket.call("get_adw_state", json!({ "adw_id": id }));
     });
     table.line("get_adw_state", &times, 0.3);
     let times = Times::of(50, 500, || {
-        let page = client.call("list_adw_workflows", json!({ "limit": PAGE }));
-        assert_eq!(page["workflows"].as_array().unwrap().len(), PAGE);
+        let page = socket.call("list_adw_workflows", json!({ "limit": PAGE }));
+        assert_eq!(page["structuredContent"]["workflows"].as_array().unwrap().len(), PAGE);
     });
     table.line(&format!("a page of {PAGE} of {STORED} runs"), &times, 2.0);
 }
@@ -281,7 +282,7 @@ fn live_runs() {
     let shop = Shop::new();
     let mut world = World::start(&shop.config());
     let mut client = world.client();
-    let floor = ping(&mut client);
+    let floor = ping(&mut Socket::connect(&world.socket()));
     for n in 1..=LIVE {
         client.call("trigger_adw_workflow", json!({ "issue_number": n }));
     }
@@ -312,7 +313,7 @@ fn live_runs() {
     }
     table.line(&format!("kill -9 to ready, {LIVE} runs alive"), &Times::new(times), 200.0);
     for id in living(&mut client).keys() {
-        client.call("cancel_adw_workflow", json!({ "adw_id": id, "reason": "the bench is over" }));
+        client.call("cancel_adw_workflow", json!({ "adw_id": id }));
     }
     let begun = Instant::now();
     while !monitors(&shop.root()).is_empty() {
@@ -321,9 +322,9 @@ fn live_runs() {
     }
 }
 
-fn ping(client: &mut Client) -> Times {
+fn ping(socket: &mut Socket) -> Times {
     Times::of(200, 2_000, || {
-        client.ask("ping", json!({}));
+        socket.ask("ping", json!({}));
     })
 }
 
@@ -335,11 +336,11 @@ fn main() {
     let mut world = World::start("");
     fill(&mut world);
     world.serve();
-    let mut client = world.client();
-    println!("\n{STORED} runs stored; calls over the socket, through `adwd stdio`");
-    let table = Table::new(&ping(&mut client));
-    reads(&table, &mut client);
-    drop(client);
+    let mut socket = Socket::connect(&world.socket());
+    println!("\n{STORED} runs stored; calls over the socket");
+    let table = Table::new(&ping(&mut socket));
+    reads(&table, &mut socket);
+    drop(socket);
     starts(&table, &mut world);
     drop(world);
     live_runs();
