@@ -1,10 +1,12 @@
 //! The daemon dies while a run is cancelled, resumed, tried again, or stopped by a budget.
 
+use adwd::args;
+use adwd::db::Db;
 use serde_json::{Value, json};
 
 use super::{Armed, failures};
-use crate::crash_support::counts;
-use crate::world::{World, wait_status};
+use crate::crash_support::{counts, resume, trigger};
+use crate::world::{RUN, World, eventually, wait_status};
 
 /// A cancel, from the call to the end of the run.
 pub(super) const CANCEL: &[&str] = &[
@@ -35,7 +37,32 @@ pub(super) const BUDGET: &[&str] = &[
 crate::in_worlds_on_both_engines!(
     killed_while_it_cancels_and_resumes_the_run_ends_as_asked,
     killed_while_a_budget_stops_a_run_it_is_stopped_once_and_goes_on_with_more,
+    stopped_when_all_was_done_a_run_completes_by_a_resume,
 );
+
+async fn stopped_when_all_was_done_a_run_completes_by_a_resume(world: World) {
+    let last = &["run-unfinished.completed"];
+    let armed = Armed::of(&world, &[]);
+    let mut daemon = world.daemon().await;
+    armed.arm(last);
+    let id = trigger(&daemon.client().await, json!({ "issue_number": "1" })).await;
+    eventually("the daemon dies", RUN, async || {
+        if armed.crashes(&mut daemon) { Ok(()) } else { Err(format!("{:?}", armed.left(last))) }
+    })
+    .await;
+    // As a cancel of that moment is stored.
+    let db = Db::open(&world.database_url()).await.unwrap();
+    let stop = "UPDATE runs SET status = 'stopping', stop_requested = TRUE WHERE adw_id = $1";
+    assert_eq!(db.exec(stop, args![&id]).await.unwrap(), 1);
+    db.close().await;
+    armed.start(&mut daemon, last).await;
+    let client = daemon.client().await;
+    let run = wait_status(&client, &id, "cancelled").await;
+    assert_eq!((counts(&run), &run["worktree"]), ([1, 1, 1], &json!("present")), "{run:#}");
+    resume(&client, &id).await;
+    let run = wait_status(&client, &id, "completed").await;
+    armed.landed(&client, &run, [1, 1, 1], [1, 1, 1, 1]).await;
+}
 
 async fn killed_while_it_cancels_and_resumes_the_run_ends_as_asked(world: World) {
     let armed = Armed::of(&world, &[("implementor", "gate build")]);
