@@ -72,12 +72,15 @@ fn parts(text: &str) -> Option<(String, Option<u16>)> {
     }
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
-    // A port that is there and is no number makes it no authority of ours.
-    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    let port = authority.port().filter(|port| digits(port.as_str())).map(|port| port.as_u16());
-    if port.is_none() && authority.as_str().len() > host.len() {
-        return None;
-    }
+    // Strictly a port of digits or nothing: the parser lets a sign pass, and words after an address.
+    let port = match authority.as_str().strip_prefix(host)? {
+        "" => None,
+        rest => {
+            let digits =
+                rest.strip_prefix(':').filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            Some(digits?.parse().ok()?)
+        }
+    };
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     let is_name = bare.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b));
     (!bare.is_empty() && is_name).then(|| (bare.to_ascii_lowercase(), port))
@@ -146,6 +149,7 @@ mod tests {
             "evil@localhost",
             "localhost:x",
             "localhost:+7117",
+            "[::1]0:8",
             "localhost:",
             "localhost:99999",
             "box",
