@@ -269,7 +269,10 @@ fn script() {
         return println!("start of a phase's script: there is no uv, and none could be had");
     };
     let sample = stage::Sample::new();
-    let empty = sample.file("empty.py", "print()\n");
+    // A script by its own word, as ours is: for a mere file uv looks for a Python each time.
+    let block =
+        "# /// script\n# requires-python = \">=3.11\"\n# dependencies = []\n# ///\nprint()\n";
+    let empty = sample.file("empty.py", block);
     let ours = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("automation/adws/adw_phases/adw_plan.py");
     let first_line = |script: &std::path::Path| {
