@@ -47,8 +47,9 @@ pub(super) const STATEMENTS: &[&[&str]] = &[
 /// work, so after the start of a removal none of its other points is sure to be passed.
 pub(super) const FILES: &[&[&str]] = &[
     &[
-        "trigger-noted",
+        // First, for where each has a run: only the first run of a world makes the environment.
         "command-started.uv-sync",
+        "trigger-noted",
         "command-started.git-fetch-origin",
         "exclude-written",
         "exclude-renamed",
