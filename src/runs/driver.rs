@@ -1,5 +1,6 @@
 //! One task per active run: asks the state machine for the next step, does it, stores it, asks
-//! again. It holds nothing that the database or the run's folders do not hold too.
+//! again; an attempt that was just stored is launched at once. It holds nothing that the database or
+//! the run's folders do not hold too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

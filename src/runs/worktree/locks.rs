@@ -30,7 +30,7 @@ pub(super) fn remove_left(common: &Path, tree: &Path, adw_id: &str) -> io::Resul
     let mut found = vec![];
     for entry in fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten() {
         let admin = entry.path();
-        if is_of(&admin, tree) {
+        if tree_of(&admin).as_deref() == Some(tree) {
             gather(&admin, 0, &|_| true, &mut found);
         }
     }
@@ -63,7 +63,7 @@ pub(super) fn remove_shared(
         let age = Duration::from_millis(u64::try_from(now.since_ms(made_at)).unwrap_or(0));
         let young = Duration::from_millis(limits::GIT_SHARED_LOCK_MS);
         if age < young {
-            wait = Some(young.saturating_sub(age));
+            wait = wait.max(Some(young.saturating_sub(age)));
         } else if procfs::at_work("git", &folders(common), age).is_none() {
             fs::remove_file(&lock)
                 .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", lock.display())))?;
@@ -85,17 +85,16 @@ fn folders(common: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         checkout.into_iter().chain([common]).map(Path::to_path_buf).collect();
     for entry in fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten() {
-        let gitdir = fs::read_to_string(entry.path().join("gitdir")).unwrap_or_default();
-        found.extend(Path::new(gitdir.trim()).parent().map(Path::to_path_buf));
+        found.extend(tree_of(&entry.path()));
     }
     found
 }
 
-/// Whether a record is that of a worktree. The record is asked, not the worktree: what is in there
-/// was written by agents.
-fn is_of(admin: &Path, tree: &Path) -> bool {
-    let gitdir = fs::read_to_string(admin.join("gitdir")).unwrap_or_default();
-    Path::new(gitdir.trim()).parent() == Some(tree)
+/// The worktree of a record. The record is asked, not the worktree: what is in there was written by
+/// agents.
+fn tree_of(admin: &Path) -> Option<PathBuf> {
+    let gitdir = fs::read_to_string(admin.join("gitdir")).ok()?;
+    Path::new(gitdir.trim()).parent().map(Path::to_path_buf)
 }
 
 fn gather(folder: &Path, depth: usize, wanted: &dyn Fn(&str) -> bool, found: &mut Vec<PathBuf>) {
@@ -169,6 +168,11 @@ mod tests {
         assert_eq!(remove_shared(&common, &[before], later).unwrap(), none, "made afterwards");
         let (removed, wait) = remove_shared(&common, &[lived], now).unwrap();
         assert!(removed.is_empty() && wait.is_some(), "they are too young");
+        let older = SystemTime::UNIX_EPOCH + Duration::from_millis(now.0.unsigned_abs() - 800);
+        let last = fs::OpenOptions::new().append(true).open(common.join(SHARED[2])).unwrap();
+        last.set_modified(older).unwrap();
+        let (_, wait) = remove_shared(&common, &[lived], now).unwrap();
+        assert!(wait > Some(Duration::from_millis(500)), "the youngest is waited for: {wait:?}");
         let (removed, wait) = remove_shared(&common, &[before, lived], later).unwrap();
         assert_eq!((removed, wait), (SHARED.map(|name| common.join(name)).to_vec(), None));
         assert!(common.join("index.lock").exists() && common.join("HEAD.lock").exists());
